@@ -1,0 +1,322 @@
+"""The contract between a registration authority and a certificate authority's connector.
+
+Values, errors and Protocols only; nothing here does I/O and nothing here knows SCEP. A connector is a module with
+
+    class Options(pydantic.BaseModel)                    its block of the configuration, unknown keys forbidden
+    async def connect(options, services) -> Connector    no request is sent before the first call
+
+The caller owns retries, the circuit breaker, the concurrency limit and the check of every certificate that comes back.
+
+    ConnectorError
+    ├── BackendUnavailable    not reached, or no usable answer; maybe_issued says whether the request went out
+    │   └── RateLimited       reached, and told to wait
+    ├── AuthFailed            our credentials are not accepted: the operator's to mend
+    ├── Misconfigured         the backend says the request can never succeed as configured: the operator's to mend
+    └── ProtocolViolation     the answer cannot be understood or breaks the protocol
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+API_VERSION = 1
+
+
+class Secret:
+    """A secret string that does not show in a repr, a log or a traceback."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+class Capability(StrEnum):
+    """What a connector can do beside issuing."""
+
+    IDEMPOTENT = "idempotent"
+    """Issuing twice for one idempotency key yields the same certificate."""
+    EXPLICIT_CONTENTS = "explicit-contents"
+    """The certificate is made from ApprovedContents, not copied from the CSR."""
+    NOT_AFTER = "not-after"
+    """ApprovedContents.validity is honoured."""
+    RA_CERTIFICATE = "ra-certificate"
+    """Can issue the RA's own certificates."""
+    POLL = "poll"
+    FIND_ISSUED = "find-issued"
+    REVOKE = "revoke"
+    CRL = "crl"
+    GET_CERTIFICATE = "get-certificate"
+    NEXT_CA = "next-ca"
+    SIGN_NEXT_CA = "sign-next-ca"
+
+
+class SanKind(StrEnum):
+    """GeneralName kinds (RFC 5280 §4.2.1.6) that may be approved. UPN is the Microsoft otherName 1.3.6.1.4.1.311.20.2.3."""
+
+    DNS = "dns"
+    EMAIL = "email"
+    URI = "uri"
+    IP = "ip"
+    UPN = "upn"
+
+
+@dataclass(frozen=True, slots=True)
+class San:
+    """One approved subject alternative name; an IP address in its usual text form."""
+
+    kind: SanKind
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class NameAttribute:
+    """One attribute of a subject name: type (dotted OID), value, and the universal tag its string came in."""
+
+    oid: str
+    value: str
+    tag: int = 0x0C
+
+
+RdnSequence = tuple[tuple[NameAttribute, ...], ...]
+
+
+class KeyUsage(StrEnum):
+    """KeyUsage bits (RFC 5280 §4.2.1.3) that an end entity may have."""
+
+    DIGITAL_SIGNATURE = "digitalSignature"
+    CONTENT_COMMITMENT = "nonRepudiation"
+    KEY_ENCIPHERMENT = "keyEncipherment"
+    DATA_ENCIPHERMENT = "dataEncipherment"
+    KEY_AGREEMENT = "keyAgreement"
+    ENCIPHER_ONLY = "encipherOnly"
+    DECIPHER_ONLY = "decipherOnly"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovedContents:
+    """What the certificate is to say: the RA's decision, never the CSR's wish.
+
+    Attributes:
+        subject: in the CSR's order; may be empty when there is a subject alternative name.
+        spki: SubjectPublicKeyInfo, DER.
+        extended_key_usage: dotted OIDs, never empty.
+        sid: Microsoft security identifier (extension 1.3.6.1.4.1.311.25.2), where the profile lets it through.
+    """
+
+    subject: RdnSequence
+    subject_alternative_names: tuple[San, ...]
+    spki: bytes
+    key_usage: frozenset[KeyUsage]
+    extended_key_usage: tuple[str, ...]
+    validity: timedelta
+    sid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueRequest:
+    """One certificate to issue.
+
+    Attributes:
+        csr: PKCS #10, DER, byte for byte as the device signed it. It may hold the challenge in clear: never log it.
+        idempotency_key: random, stored before the first attempt, the same on every attempt.
+        requested_at: when the request was approved, the same on every attempt (UTC).
+    """
+
+    csr: bytes
+    contents: ApprovedContents
+    profile: str
+    idempotency_key: UUID
+    requested_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A certificate, DER, and the chain above it, issuer first, DER. Not yet verified by anyone."""
+
+    certificate: bytes
+    chain: tuple[bytes, ...]
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """Accepted, not yet decided. `reference` is what `poll` needs, at most 4 KiB."""
+
+    reference: str
+    retry_after_seconds: int
+
+
+class Rejection(StrEnum):
+    """Why a backend said a final no, in the connectors' own words."""
+
+    POLICY = "policy"
+    NAME = "name"
+    KEY = "key"
+    CSR = "csr"
+    VALIDITY = "validity"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A final no. `detail` is for the operator."""
+
+    rejection: Rejection
+    detail: str
+
+
+IssueResult = Issued | Pending | Rejected
+
+
+class RevocationReason(StrEnum):
+    """CRLReason (RFC 5280 §5.3.1), as far as an RA may give it."""
+
+    UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "keyCompromise"
+    AFFILIATION_CHANGED = "affiliationChanged"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessationOfOperation"
+    PRIVILEGE_WITHDRAWN = "privilegeWithdrawn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateState:
+    """What the backend knows of a certificate; `certificate` is DER where the backend can give it."""
+
+    certificate: bytes | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether the backend can issue now. `ca_not_after` is the end of the issuing certificate (UTC)."""
+
+    ready: bool
+    detail: str
+    ca_not_after: datetime | None = None
+
+
+class ConnectorError(Exception):
+    """Root of the errors a connector may raise; anything else is a fault of the connector."""
+
+
+class BackendUnavailable(ConnectorError):
+    """No usable answer.
+
+    Attributes:
+        retry_after_seconds: what the backend asked for, if it did.
+        maybe_issued: True once the request may have reached the backend.
+    """
+
+    def __init__(self, detail: str, *, maybe_issued: bool, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail)
+        self.maybe_issued = maybe_issued
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RateLimited(BackendUnavailable):
+    """The backend told us to wait; nothing was issued."""
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail, maybe_issued=False, retry_after_seconds=retry_after_seconds)
+
+
+class AuthFailed(ConnectorError):
+    """The backend does not accept our credentials."""
+
+
+class Misconfigured(ConnectorError):
+    """The request can never succeed as configured; the message says what to change."""
+
+
+class ProtocolViolation(ConnectorError):
+    """The backend's answer breaks its protocol."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What a connector is given.
+
+    Attributes:
+        name: of the configured instance, for messages.
+        directory: relative paths of the options resolve against it.
+        now: the time, UTC and aware.
+        read_secret: reads a secret reference, `file:PATH` (relative to `directory`) or `env:NAME`.
+    """
+
+    name: str
+    directory: Path
+    now: Callable[[], datetime]
+    read_secret: Callable[[str], Secret]
+
+
+class Connector(Protocol):
+    """One certificate authority. Every method may be called concurrently and may be cancelled between awaits."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
+    async def issue(self, request: IssueRequest) -> IssueResult:
+        """Asks for one certificate; never resubmits on its own what may have arrived.
+
+        Raises:
+            ConnectorError: see the tree above.
+        """
+
+    async def poll(self, reference: str, request: IssueRequest) -> IssueResult:
+        """The present state of a Pending (capability POLL)."""
+
+    async def find_issued(self, request: IssueRequest, since: datetime) -> Issued | None:
+        """The certificate an earlier attempt obtained, or a certain no (capability FIND_ISSUED)."""
+
+    async def revoke(self, certificate: bytes, reason: RevocationReason) -> None:
+        """Revokes by certificate, DER; already revoked is success (capability REVOKE)."""
+
+    async def ca_chain(self) -> tuple[bytes, ...]:
+        """The issuing certificate first, then what is above it, DER; the root last where there is one."""
+
+    async def next_ca(self) -> tuple[bytes, ...]:
+        """The chain that follows, issuer first, DER; empty when there is none (capability NEXT_CA)."""
+
+    async def sign_next_ca(self, content: bytes) -> bytes:
+        """The SignedData of RFC 8894 §4.7.1 over `content`, signed by the CA's own key (capability SIGN_NEXT_CA)."""
+
+    async def crl(self) -> bytes:
+        """The current CRL, DER (capability CRL)."""
+
+    async def get_certificate(self, serial: int) -> CertificateState | None:
+        """What the backend knows of a serial number (capability GET_CERTIFICATE)."""
+
+    async def health(self) -> Health:
+        """Whether the backend can issue now; never raises ConnectorError."""
+
+    async def aclose(self) -> None:
+        """Gives up what is held open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A connector's module, as the registry finds it."""
+
+    kind: str
+    options: type
+    connect: Callable[..., object] = field(repr=False)

@@ -1,0 +1,37 @@
+"""What a challenge validator, or a valid renewal signer, has established. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spend:
+    """A one-time secret that the commit of the authorised request spends.
+
+    Attributes:
+        key: what identifies the secret, a keyed hash; never the secret.
+        expires_at: when it may be forgotten (UTC).
+    """
+
+    key: bytes
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A request may go on to policy.
+
+    Attributes:
+        method: what granted it: a validator's name in the configuration, `renewal`, or `none` where no challenge is required.
+        label: which of the validator's secrets or rules it was, for the audit; never the secret.
+        attributes: what the validator knows of the device, for policy and audit.
+        spend: a one-time secret to spend.
+    """
+
+    method: str
+    label: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    spend: Spend | None = None

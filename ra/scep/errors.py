@@ -1,0 +1,49 @@
+"""What the codec finds wrong with a message.
+
+    ScepError
+    ├── Unreadable         no CMS, no transactionID, no signer certificate: there is nobody to answer (HTTP 400)
+    └── Answerable         carries the Header to answer to
+        ├── BadMessageCheck   the outer signature, messageDigest or contentType is wrong
+        ├── BadAlgorithm      digest, cipher or key transport is not allowed, or no reply can be sealed to the signer
+        ├── BadMessageType    a messageType that RFC 8894 does not define as a request
+        └── BadInner          anything that was only found after the envelope: one error, whatever failed
+
+ra/service/outcome.py alone says which failInfo each becomes. The detail is for the operator, never for the device.
+"""
+
+from __future__ import annotations
+
+from ra.errors import RaError
+from ra.scep.header import Header
+
+
+class ScepError(RaError):
+    """Root of what the codec raises: no other exception leaves it, whatever the bytes."""
+
+
+class Unreadable(ScepError):
+    """Nothing in the bytes can be answered."""
+
+
+class Answerable(ScepError):
+    """A fault found after transactionID and signer were read, so a CertRep FAILURE can be sent."""
+
+    def __init__(self, detail: str, header: Header) -> None:
+        super().__init__(detail)
+        self.header = header
+
+
+class BadMessageCheck(Answerable):
+    """RFC 8894 §3.2.1.4: the integrity check (the CMS signature) failed."""
+
+
+class BadAlgorithm(Answerable):
+    """RFC 8894 §3.2.1.4: unrecognised or unsupported algorithm."""
+
+
+class BadMessageType(Answerable):
+    """RFC 8894 §3.2.1.2: "Message types not defined above MUST be treated as errors"."""
+
+
+class BadInner(Answerable):
+    """No recipient of ours, unwrap, padding, CSR or query unreadable, CSR signature, trailing bytes: one and the same."""

@@ -1,0 +1,3 @@
+"""The use cases: one file each. They take clock, metrics, entropy and every adapter as arguments."""
+
+from __future__ import annotations

@@ -1,0 +1,56 @@
+"""One enrolment endpoint: a profile and everything that serves it, as bootstrap has joined them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from connectors.api import Connector
+
+from ra.challenge.api import Validator
+from ra.policy.profile import Profile
+from ra.scep.keys import Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """What answers at one SCEP URL.
+
+    Attributes:
+        ca_id: the integer that selects it in `?ca_id=`.
+        connector_name: as in the configuration.
+        validator: None only where the profile says that no challenge is required.
+        identities: the RA's, newest first; the first is shown by GetCACert, all of them decrypt.
+        ca_chain: DER, the issuing certificate first.
+    """
+
+    profile: Profile
+    ca_id: int | None
+    connector_name: str
+    connector: Connector
+    validator: Validator | None
+    identities: tuple[Identity, ...]
+    ca_chain: tuple[bytes, ...]
+
+
+class Directory:
+    """Finds the endpoint that a request names."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self._by_name = dict(endpoints)
+        self._by_ca_id = {each.ca_id: each for each in endpoints.values() if each.ca_id is not None}
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(self._by_name.values())
+
+    def default(self) -> Endpoint | None:
+        """The profile named `default`, or the only one there is."""
+        if len(self._by_name) == 1:
+            return next(iter(self))
+        return self._by_name.get("default")
+
+    def by_name(self, name: str) -> Endpoint | None:
+        return self._by_name.get(name)
+
+    def by_ca_id(self, ca_id: int) -> Endpoint | None:
+        return self._by_ca_id.get(ca_id)

@@ -1,0 +1,34 @@
+"""What the services take as arguments instead of reaching for it: the clock, entropy, and the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+Entropy = Callable[[int], bytes]
+"""That many random bytes."""
+
+
+class Clock(Protocol):
+    """The time, and the passing of it."""
+
+    def now(self) -> datetime:
+        """UTC, aware."""
+
+    def monotonic_seconds(self) -> float: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Metrics(Protocol):
+    """What the services count and time; names and labels are listed in ra/telemetry.py."""
+
+    def answered(self, profile: str, message_type: str, outcome: str, seconds: float) -> None:
+        """One PKIOperation: `outcome` is success, pending, the name of a Reason, unreadable or unavailable."""
+
+    def legacy_used(self, profile: str, algorithm: str) -> None:
+        """One use of an algorithm that is let in by a profile's `legacy` only."""
+
+    def quirk_seen(self, profile: str, quirk: str) -> None:
+        """One oddity of a message, from a small fixed set of words."""
