@@ -15,14 +15,15 @@ The caller owns retries, the circuit breaker, the concurrency limit and the chec
     └── ProtocolViolation     the answer cannot be understood or breaks the protocol
 """
 
+# ruff: noqa: ARG002 - the refusals of NoCapabilities carry the arguments of what they refuse
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 API_VERSION = 1
@@ -313,10 +314,38 @@ class Connector(Protocol):
         """Gives up what is held open."""
 
 
+class NoCapabilities:
+    """What a connector inherits: every optional method refuses, until it is overridden and its capability named."""
+
+    async def poll(self, reference: str, request: IssueRequest) -> IssueResult:
+        raise self._lacks(Capability.POLL)
+
+    async def find_issued(self, request: IssueRequest, since: datetime) -> Issued | None:
+        raise self._lacks(Capability.FIND_ISSUED)
+
+    async def revoke(self, certificate: bytes, reason: RevocationReason) -> None:
+        raise self._lacks(Capability.REVOKE)
+
+    async def next_ca(self) -> tuple[bytes, ...]:
+        raise self._lacks(Capability.NEXT_CA)
+
+    async def sign_next_ca(self, content: bytes) -> bytes:
+        raise self._lacks(Capability.SIGN_NEXT_CA)
+
+    async def crl(self) -> bytes:
+        raise self._lacks(Capability.CRL)
+
+    async def get_certificate(self, serial: int) -> CertificateState | None:
+        raise self._lacks(Capability.GET_CERTIFICATE)
+
+    def _lacks(self, capability: Capability) -> Misconfigured:
+        return Misconfigured(f"{type(self).__name__} cannot do {capability.value}: look at its capabilities first")
+
+
 @dataclass(frozen=True, slots=True)
 class Plugin:
     """A connector's module, as the registry finds it."""
 
     kind: str
-    options: type
-    connect: Callable[..., object] = field(repr=False)
+    options: type[Any]
+    connect: Callable[..., Awaitable[Connector]] = field(repr=False)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Protocol
 
 from connectors.api import Secret
-
 from ra.policy.grant import Grant
 from ra.scep.csr import Csr
 from ra.scep.messages import SignerCertificate

@@ -5,17 +5,38 @@ RFC 2986; RFC 8894 §3.3.1 and §2.3 (challengePassword), §7.3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
+from typing import TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from ra.scep import asn1, ber, ciphers, x509
+from ra.scep.ciphers import PublicKey, Scheme
+from ra.scep.errors import AlgorithmRefused, Malformed
+from ra.scep.names import Digest, Oid
 
-from ra.scep.names import Digest
+KEY_USAGES = (
+    "digitalSignature",
+    "nonRepudiation",
+    "keyEncipherment",
+    "dataEncipherment",
+    "keyAgreement",
+    "keyCertSign",
+    "cRLSign",
+    "encipherOnly",
+    "decipherOnly",
+)
+"""RFC 5280 §4.2.1.3, in the order of the bits."""
 
-PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
+_SUBJECT_ALT_NAME = "2.5.29.17"
+_KEY_USAGE = "2.5.29.15"
+_EXTENDED_KEY_USAGE = "2.5.29.37"
+_BASIC_CONSTRAINTS = "2.5.29.19"
+_UPN = "1.3.6.1.4.1.311.20.2.3"
+T = TypeVar("T")
+
+_UTF8_STRING, _OID_TAG, _SEQUENCE = 0x0C, 0x06, 0x30
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +113,164 @@ class Csr:
     extensions: tuple[RequestedExtension, ...]
     attributes: tuple[str, ...]
     oddities: tuple[str, ...] = ()
+
+
+def read_csr(der: bytes) -> Csr:
+    """A PKCS #10 request, DER; what is unusual about it is noted, not refused, unless it could mean two things.
+
+    1. Parse: any version (iOS and macOS send 2), attributes in any order or absent (strongSwan does not sort).
+    2. Check its own signature over certificationRequestInfo as received: proof that the key is held.
+    3. Read the attributes: a challengePassword or an extension request that comes twice is refused.
+    4. Read the extensions: one that comes twice is refused.
+
+    Raises:
+        Malformed: it does not parse or verify, or could be read in two ways.
+        AlgorithmRefused: its key or signature is of a kind that is not handled.
+    """
+    request = asn1.read(asn1.CertificationRequest, der)
+    info_der = asn1.raw(request.info)
+    info = asn1.read(asn1.CertificationRequestInfo, info_der)
+    spki, subject_der = asn1.raw(info.spki), asn1.raw(info.subject)
+    key = x509.read_public_key(spki)
+    digest = _verify(request, info_der, key)
+    attributes = [asn1.parse(each, asn1.Attribute) for each in info.attributes or ()]
+    extensions = _read_extensions(attributes)
+    by_oid = {each.oid: each.value for each in extensions}
+    return Csr(
+        der=der,
+        info=info_der,
+        subject=_read_subject(subject_der),
+        subject_der=subject_der,
+        spki=spki,
+        public_key=key,
+        signature_digest=digest,
+        challenge_password=_read_challenge(attributes),
+        subject_alternative_names=_optional(_read_general_names, by_oid.get(_SUBJECT_ALT_NAME)) or (),
+        key_usage=_optional(_read_key_usage, by_oid.get(_KEY_USAGE)),
+        extended_key_usage=_optional(_read_extended_key_usage, by_oid.get(_EXTENDED_KEY_USAGE)),
+        basic_constraints_ca=bool(_optional(_read_basic_constraints, by_oid.get(_BASIC_CONSTRAINTS))),
+        extensions=extensions,
+        attributes=tuple(each.type.dotted_string for each in attributes),
+        oddities=_oddities(info, attributes),
+    )
+
+
+def _verify(request: asn1.CertificationRequest, info: bytes, key: PublicKey) -> Digest | None:
+    algorithm = x509.read_signature_algorithm(request.algorithm)
+    if algorithm.digest is None and algorithm.scheme is not Scheme.EDDSA:
+        raise AlgorithmRefused("a signature algorithm that names no digest")
+    ciphers.verify(request.signature.as_bytes(), info, key, algorithm, Digest.SHA256)
+    return algorithm.digest
+
+
+def _only(attributes: list[asn1.Attribute], *oids: str) -> asn1.Node | None:
+    """The one value of the one attribute of these types: two, or two values, are an attempt to smuggle."""
+    found = [each for each in attributes if each.type.dotted_string in oids]
+    if len(found) > 1:
+        raise Malformed("a challengePassword or an extension request comes twice")
+    return asn1.parse(found[0].values, asn1.SingleValue).value if found else None
+
+
+def _read_challenge(attributes: list[asn1.Attribute]) -> str | None:
+    value = _only(attributes, Oid.CHALLENGE_PASSWORD)
+    return None if value is None else x509.text(asn1.tag(value), asn1.value(value))
+
+
+def _read_extensions(attributes: list[asn1.Attribute]) -> tuple[RequestedExtension, ...]:
+    value = _only(attributes, Oid.EXTENSION_REQUEST, Oid.MS_EXTENSION_REQUEST)
+    if value is None:
+        return ()
+    read = (asn1.read(asn1.Extension, each) for each in asn1.elements(asn1.raw(value)))
+    extensions = tuple(RequestedExtension(each.id.dotted_string, bool(each.critical), each.value) for each in read)
+    if len({each.oid for each in extensions}) != len(extensions):
+        raise Malformed("an extension comes twice")
+    return extensions
+
+
+def _read_subject(der: bytes) -> tuple[tuple[SubjectAttribute, ...], ...]:
+    return tuple(
+        tuple(SubjectAttribute(oid, _attribute_text(tag, value), tag) for oid, tag, value in rdn)
+        for rdn in x509.read_name(der)
+    )
+
+
+def _attribute_text(tag: int, value: bytes) -> str:
+    """An attribute's value; of what is no string (uniqueIdentifier is a BIT STRING) the bytes in hex after `#`."""
+    return x509.text(tag, value) if x509.is_string(tag) else f"#{value.hex()}"
+
+
+def _optional(read: Callable[[bytes], T], value: bytes | None) -> T | None:
+    return None if value is None else read(value)
+
+
+def _read_general_names(der: bytes) -> tuple[GeneralName, ...]:
+    return tuple(map(_read_general_name, asn1.elements(der)))
+
+
+def _read_general_name(der: bytes) -> GeneralName:
+    kind, value = _GENERAL_NAMES.get(der[0], GeneralNameKind.OTHER), ber.value_of(der)
+    match kind:
+        case GeneralNameKind.DNS | GeneralNameKind.EMAIL | GeneralNameKind.URI if value.isascii():
+            return GeneralName(kind, value.decode("ascii"))
+        case GeneralNameKind.IP:
+            return GeneralName(kind, _ip_text(value))
+        case GeneralNameKind.REGISTERED_ID:
+            return GeneralName(kind, asn1.dotted(ber.tlv(_OID_TAG, value)))
+        case GeneralNameKind.DIRECTORY:
+            return GeneralName(kind, der.hex())
+        case GeneralNameKind.UPN:
+            return _read_other_name(der, value)
+        case _:
+            return GeneralName(GeneralNameKind.OTHER, der.hex())
+
+
+def _ip_text(value: bytes) -> str:
+    try:
+        return str(ip_address(value))
+    except ValueError as error:
+        raise Malformed("no IP address") from error
+
+
+def _read_other_name(der: bytes, value: bytes) -> GeneralName:
+    other = asn1.read(asn1.OtherName, ber.tlv(_SEQUENCE, value))
+    if other.type.dotted_string == _UPN and asn1.tag(other.value) == _UTF8_STRING:
+        return GeneralName(GeneralNameKind.UPN, x509.text(_UTF8_STRING, asn1.value(other.value)))
+    return GeneralName(GeneralNameKind.OTHER, der.hex())
+
+
+_GENERAL_NAMES = {
+    0xA0: GeneralNameKind.UPN,
+    0x81: GeneralNameKind.EMAIL,
+    0x82: GeneralNameKind.DNS,
+    0xA4: GeneralNameKind.DIRECTORY,
+    0x86: GeneralNameKind.URI,
+    0x87: GeneralNameKind.IP,
+    0x88: GeneralNameKind.REGISTERED_ID,
+}
+
+
+def _read_key_usage(der: bytes) -> frozenset[str]:
+    bits = asn1.read_bits(der)
+    if len(bits) > len(KEY_USAGES) and any(bits[len(KEY_USAGES) :]):
+        raise Malformed("a key usage beyond those that there are")
+    return frozenset(name for name, bit in zip(KEY_USAGES, bits, strict=False) if bit)
+
+
+def _read_extended_key_usage(der: bytes) -> tuple[str, ...]:
+    return tuple(map(asn1.dotted, asn1.elements(der)))
+
+
+def _read_basic_constraints(der: bytes) -> bool:
+    return bool(asn1.read(asn1.BasicConstraints, der).ca)
+
+
+def _oddities(info: asn1.CertificationRequestInfo, attributes: list[asn1.Attribute]) -> tuple[str, ...]:
+    """What is unusual, in words that ra.scep.explain explains."""
+    nodes = [asn1.raw(each) for each in info.attributes or ()]
+    found = {
+        "csr-version": info.version != 0,
+        "csr-no-attributes": info.attributes is None,
+        "csr-unsorted-attributes": nodes != sorted(nodes),
+        "csr-ms-extension-request": any(each.type.dotted_string == Oid.MS_EXTENSION_REQUEST for each in attributes),
+    }
+    return tuple(word for word, is_so in found.items() if is_so)

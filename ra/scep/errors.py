@@ -2,6 +2,10 @@
 
     ScepError
     ├── Unreadable         no CMS, no transactionID, no signer certificate: there is nobody to answer (HTTP 400)
+    │   ├── BadQuery          the HTTP request itself: unknown operation, a parameter given twice
+    │   └── TooLarge          more bytes than are read (HTTP 413)
+    ├── Malformed          a part of a message does not parse, verify or open; leaves ra.scep as one of the others
+    ├── AlgorithmRefused   an algorithm is unknown or below the floor; leaves ra.scep as BadAlgorithm or BadInner
     └── Answerable         carries the Header to answer to
         ├── BadMessageCheck   the outer signature, messageDigest or contentType is wrong
         ├── BadAlgorithm      digest, cipher or key transport is not allowed, or no reply can be sealed to the signer
@@ -23,6 +27,22 @@ class ScepError(RaError):
 
 class Unreadable(ScepError):
     """Nothing in the bytes can be answered."""
+
+
+class BadQuery(Unreadable):
+    """The query of the HTTP request names no operation of SCEP, or names something twice."""
+
+
+class TooLarge(Unreadable):
+    """The message is larger than what is read."""
+
+
+class Malformed(ScepError):
+    """A part of a message (CSR, envelope, attribute) does not parse, verify or open; only the whole can be answered."""
+
+
+class AlgorithmRefused(ScepError):
+    """An algorithm that is unknown, or that the profile does not let in."""
 
 
 class Answerable(ScepError):

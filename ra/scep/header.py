@@ -9,7 +9,10 @@ from ra.scep.names import Digest, MessageType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateId:
-    """How CMS names a certificate: by issuer and serial number, or by subject key identifier (RFC 5652 §6.2.1)."""
+    """How CMS names a certificate: by issuer and serial number, or by subject key identifier (RFC 5652 §6.2.1).
+
+    Of a recipient that is named by its key identifier, the issuer is empty and the serial number 0.
+    """
 
     issuer: bytes
     """Name, DER."""

@@ -56,3 +56,8 @@ class Identity:
     name: str
     decryptor: Decryptor
     signer: Signer
+
+    @property
+    def certificates(self) -> tuple[bytes, ...]:
+        """Its certificates, DER, each once."""
+        return tuple(dict.fromkeys((self.decryptor.certificate, self.signer.certificate)))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ra.scep.csr import Csr, PublicKey
+from ra.scep.ciphers import PublicKey
+from ra.scep.csr import Csr
 from ra.scep.header import CertificateId, Header
 from ra.scep.names import Cipher, FailInfo, KeyTransport, Legacy
 

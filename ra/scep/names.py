@@ -67,6 +67,7 @@ class MediaType(StrEnum):
     CAPABILITIES = "text/plain"
     CA_CERT = "application/x-x509-ca-cert"
     CA_RA_CERT = "application/x-x509-ca-ra-cert"
+    CA_CERT_CHAIN = "application/x-x509-ca-ra-cert-chain"
     NEXT_CA_CERT = "application/x-x509-next-ca-cert"
     PKCS_CERTIFICATES = "application/x-pkcs-certs"
     PKI_MESSAGE = "application/x-pki-message"

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from connectors.api import Connector
-
 from ra.challenge.api import Validator
 from ra.policy.profile import Profile
 from ra.scep.keys import Identity

@@ -1,0 +1,162 @@
+"""Several validators as one, and the guard that stands before each of them.
+
+With one validator of each verdict, in any order:
+
+| verdicts                  | all_of      | any_of      | first_match                    |
+|---------------------------|-------------|-------------|--------------------------------|
+| Grant, Grant              | Grant, both | first Grant | first Grant                    |
+| Grant, Deny               | Deny        | Grant       | Grant                          |
+| Grant, Unavailable        | Unavailable | Grant       | whichever comes first          |
+| Deny, Unavailable         | Deny        | Unavailable | Unavailable                    |
+| Deny, Deny                | Deny        | Deny        | Deny                           |
+| Unavailable, Unavailable  | Unavailable | Unavailable | Unavailable                    |
+
+Validators are asked one after the other, in the order of the configuration, and no longer than needed: never after the
+verdict is certain. A combination holds nothing open: its members belong to whoever connected them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ra.challenge.api import Attempt, Deny, Unavailable, Validator, Verdict
+from ra.errors import Misconfigured
+from ra.policy.grant import Grant
+
+LogError = Callable[[str, Exception], None]
+"""Takes the name of a validator and what it raised."""
+
+RESERVED = frozenset({"none", "renewal"})
+"""Methods of a Grant that no validator may be named for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A validator behind the guard: whatever it raises or returns, only a Grant is a Grant, and it bears its name.
+
+    Raises:
+        Misconfigured: the name is reserved.
+    """
+
+    name: str
+    validator: Validator
+    log_error: LogError = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.name in RESERVED:
+            raise Misconfigured(f"a challenge cannot be named {self.name!r}: the word has a meaning of its own")
+
+    async def check(self, attempt: Attempt) -> Verdict:
+        try:
+            answer: object = await self.validator.check(attempt)
+        except Exception as error:  # noqa: BLE001 - an edge: a plugin is called, and its fault must not open the door
+            return self._fault(error)
+        if isinstance(answer, Grant):
+            return replace(answer, method=self.name)
+        if isinstance(answer, Deny | Unavailable):
+            return answer
+        return self._fault(TypeError(f"a validator returned {type(answer).__name__}"))
+
+    def _fault(self, error: Exception) -> Unavailable:
+        """The text of an error may hold a secret: it goes to the log's own redaction, not into the verdict."""
+        self.log_error(self.name, error)
+        return Unavailable(detail=f"{self.name}: {type(error).__name__}")
+
+    async def aclose(self) -> None:
+        try:
+            await self.validator.aclose()
+        except Exception as error:  # noqa: BLE001 - an edge: the others are still to be closed
+            self.log_error(self.name, error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Combination:
+    members: tuple[Checked, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise Misconfigured("a combination of challenges needs at least one")
+
+    async def aclose(self) -> None:
+        """Nothing is held open."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf(_Combination):
+    """Every member must grant: a Deny is final, then an Unavailable; the grants are merged."""
+
+    async def check(self, attempt: Attempt) -> Verdict:
+        grants: list[Grant] = []
+        away: list[Unavailable] = []
+        for member in self.members:
+            match await member.check(attempt):
+                case Deny() as denied:
+                    return denied
+                case Unavailable() as unavailable:
+                    away.append(unavailable)
+                case Grant() as grant:
+                    grants.append(grant)
+        return _unavailable(away, max) if away else _merged(grants)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf(_Combination):
+    """One member must grant: the first Grant counts; without one, an Unavailable before a Deny."""
+
+    async def check(self, attempt: Attempt) -> Verdict:
+        denied: list[Deny] = []
+        away: list[Unavailable] = []
+        for member in self.members:
+            match await member.check(attempt):
+                case Grant() as grant:
+                    return grant
+                case Unavailable() as unavailable:
+                    away.append(unavailable)
+                case Deny() as deny:
+                    denied.append(deny)
+        return _unavailable(away, min) if away else _denied(denied)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstMatch(_Combination):
+    """The first member that does not deny decides, be it that it cannot tell now."""
+
+    async def check(self, attempt: Attempt) -> Verdict:
+        denied: list[Deny] = []
+        for member in self.members:
+            match await member.check(attempt):
+                case Deny() as deny:
+                    denied.append(deny)
+                case verdict:
+                    return verdict
+        return _denied(denied)
+
+
+def _denied(verdicts: Sequence[Deny]) -> Deny:
+    return Deny(detail="; ".join(each.detail for each in verdicts), alarm=any(each.alarm for each in verdicts))
+
+
+def _unavailable(verdicts: Sequence[Unavailable], choose: Callable[[list[int]], int]) -> Unavailable:
+    return Unavailable(
+        detail="; ".join(each.detail for each in verdicts),
+        retry_after_seconds=choose([each.retry_after_seconds for each in verdicts]),
+    )
+
+
+def _merged(grants: Sequence[Grant]) -> Verdict:
+    """One Grant of several: they must not contradict each other, and one commit spends one secret."""
+    attributes: dict[str, str] = {}
+    for grant in grants:
+        for key, value in grant.attributes.items():
+            if attributes.setdefault(key, value) != value:
+                return Deny(detail=f"the validators disagree on {key!r}")
+    spends = [grant.spend for grant in grants if grant.spend is not None]
+    if len(spends) > 1:
+        return Deny(detail="more than one validator has a one-time secret to spend")
+    return Grant(
+        method="+".join(grant.method for grant in grants),
+        label="+".join(grant.label for grant in grants),
+        attributes=attributes,
+        spend=spends[0] if spends else None,
+    )

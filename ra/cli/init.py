@@ -1,0 +1,235 @@
+"""`scep-ra init`: a directory with everything that `serve` needs: a CA, the RA's certificate, a challenge, a configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import string
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography.hazmat.primitives import hashes
+
+from connectors.api import Secret
+from connectors.internal.creation import create_ca
+from connectors.keyfiles import read_certificates
+from ra import bootstrap
+from ra.cli.output import AsJson, show
+from ra.errors import Misconfigured
+from ra.service.identity import Wish, obtain
+from ra.settings.load import Configuration, load
+from ra.web.api_keys import digest
+
+CHALLENGE_CHARACTERS = 24
+"""Of 57: more than 128 bits, and still typed into a device without despair."""
+
+# PrintableString on the wire (Windows sends no other), and no character that is taken for another.
+_ALPHABET = "".join(sorted({*string.ascii_letters, *string.digits} - {*"0O1Il"}))
+
+_CONFIGURATION = """\
+# scep-ra: what `scep-ra init` writes. `scep-ra check-config` checks it, `scep-ra check-config --schema` lists every key.
+# Relative paths lie beside this file. Secrets are never written here: file:PATH or env:NAME points to them.
+
+[server]
+listen = {listen}              # SCEP and /api/v1/scep
+admin_listen = {admin_listen}        # probes and metrics; not for devices
+public_url = {public_url}   # as devices reach it
+workers = {workers}
+api_key_secret = "file:api-keys.secret"
+
+[[server.api_keys]]                     # may read /api/v1/scep/configuration
+label = "first"
+hmac = {api_key_hmac}
+
+[database]
+url = "sqlite:///ra.db"
+
+[connectors.lab]
+type = "internal"                       # a CA of its own: ca.pem, ca.key
+key_passphrase = "file:ca.passphrase"
+
+[challenges.shared]
+type = "static"
+secrets = [{{ label = "first", value_from = "file:challenge.txt" }}]
+
+[identities.ra]                         # opens the requests and signs the answers
+certificate = "ra.pem"
+key = "ra.key"
+key_passphrase = "file:ra.passphrase"
+
+[profiles.default]                      # answers where no profile is named
+ca_id = 1
+connector = "lab"
+challenge = "shared"
+challenge_password_required = true
+default_validity_days = 365
+renewal_threshold_days = 30
+legacy = {legacy}                             # ["3des", "sha1"] lets in devices that know nothing better
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be written."""
+
+    directory: Path
+    ca_name: str
+    ca_key: str
+    ra_key: str
+    listen: str
+    admin_listen: str
+    public_url: str
+    workers: int
+    legacy: tuple[str, ...]
+
+
+def command(
+    directory: Annotated[Path, typer.Argument(help="A new or empty directory.", show_default=False)],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    ca_name: Annotated[str, typer.Option("--ca-name", help="commonName of the CA.")] = "scep-ra CA",
+    ca_key: Annotated[
+        str, typer.Option("--ca-key", help="rsa:2048, rsa:3072, rsa:4096, ec:p256 or ec:p384.")
+    ] = "rsa:3072",
+    ra_key: Annotated[str, typer.Option("--ra-key", help="rsa:2048, rsa:3072 or rsa:4096.")] = "rsa:2048",
+    listen: Annotated[str, typer.Option("--listen", help="HOST:PORT for devices.")] = "127.0.0.1:8080",
+    admin_listen: Annotated[
+        str | None,
+        typer.Option("--admin-listen", help="HOST:PORT for operators; by default 127.0.0.1, the port above."),
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option("--public-url", help="As devices reach it; by default http://LISTEN.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that answer.")] = 1,
+    legacy: Annotated[str, typer.Option("--legacy", help="Let in 3des, sha1, des, md5; separated by commas.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a configuration with keys, certificates, a database and a random challenge; overwrite nothing."""
+    plan = Plan(
+        directory=directory,
+        ca_name=ca_name,
+        ca_key=ca_key,
+        ra_key=ra_key,
+        listen=listen,
+        admin_listen=admin_listen or _admin_listen(listen),
+        public_url=public_url or _public_url(listen, ask=not yes),
+        workers=workers,
+        legacy=tuple(filter(None, (each.strip() for each in legacy.split(",")))),
+    )
+    if not yes:
+        typer.echo(f"A CA ({plan.ca_key}) and an RA ({plan.ra_key}) in {directory}, reached at {plan.public_url}/scep.")
+        typer.confirm("Write it?", default=True, abort=True)
+    challenge = write(plan)
+    value = {
+        "url": f"{plan.public_url}/scep",
+        "challenge": challenge,
+        "config": str(directory / "ra.toml"),
+        "ca_fingerprint": _fingerprint(directory / "ca.pem"),
+        "api_key_file": str(directory / "api-key.txt"),
+    }
+    text = "\n".join(
+        [
+            f"Enrolment URL  {value['url']}",
+            f"Challenge      {challenge}",
+            f"CA SHA-256     {value['ca_fingerprint']}",
+            f"Now            scep-ra serve --config {value['config']}",
+        ]
+    )
+    show(value, text, as_json=as_json)
+
+
+def write(plan: Plan) -> str:
+    """Writes everything that is planned and checks that it can be served; returns the challenge.
+
+    Raises:
+        Misconfigured: the directory holds something, or the plan cannot be served.
+    """
+    _prepare(plan.directory)
+    directory = plan.directory
+    ca_passphrase, ra_passphrase = Secret(secrets.token_urlsafe(32)), Secret(secrets.token_urlsafe(32))
+    challenge = "".join(secrets.choice(_ALPHABET) for _ in range(CHALLENGE_CHARACTERS))
+    _write_secret(directory / "ca.passphrase", ca_passphrase.reveal())
+    _write_secret(directory / "ra.passphrase", ra_passphrase.reveal())
+    _write_secret(directory / "challenge.txt", challenge)
+    now = bootstrap.SystemClock().now()
+    create_ca(directory, key_spec=plan.ca_key, name=plan.ca_name, passphrase=ca_passphrase, now=now)
+    (directory / "ra.toml").write_text(_configuration(plan, _write_api_key(directory)), "utf-8")
+    configuration = load(directory / "ra.toml")
+    asyncio.run(_obtain_identity(plan, configuration, ra_passphrase))
+    bootstrap.prepare(configuration)
+    return challenge
+
+
+async def _obtain_identity(plan: Plan, configuration: Configuration, passphrase: Secret) -> None:
+
+    clock = bootstrap.SystemClock()
+    connector = await bootstrap.connect_connector(configuration, "lab", clock)
+    try:
+        wish = Wish(name="ra", profile="default", key_spec=plan.ra_key)
+        await obtain(
+            connector,
+            wish,
+            configuration.directory,
+            passphrase=passphrase,
+            now=clock.now(),
+            entropy=secrets.token_bytes,
+        )
+    finally:
+        await connector.aclose()
+
+
+def _prepare(directory: Path) -> None:
+
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        raise Misconfigured(f"{directory} is not empty, and init overwrites nothing: name a new directory")
+
+
+def _write_secret(path: Path, value: str) -> None:
+    path.touch(0o600, exist_ok=False)
+    path.write_text(value + "\n", "utf-8")
+
+
+def _write_api_key(directory: Path) -> str:
+    """Makes an API key and the secret that keys its HMAC; returns the HMAC, hex."""
+    secret, api_key = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    _write_secret(directory / "api-keys.secret", secret)
+    _write_secret(directory / "api-key.txt", api_key)
+    return digest(secret.encode(), api_key)
+
+
+def _configuration(plan: Plan, api_key_hmac: str) -> str:
+    return _CONFIGURATION.format(
+        listen=json.dumps(plan.listen),
+        admin_listen=json.dumps(plan.admin_listen),
+        public_url=json.dumps(plan.public_url),
+        workers=plan.workers,
+        api_key_hmac=json.dumps(api_key_hmac),
+        legacy=json.dumps(list(plan.legacy)),
+    )
+
+
+def _admin_listen(listen: str) -> str:
+    port = listen.rpartition(":")[2]
+    if not (port.isascii() and port.isdigit()):
+        raise typer.BadParameter('write host and port, for example "127.0.0.1:8080"', param_hint="--listen")
+    return f"127.0.0.1:{int(port) + 1}"
+
+
+def _public_url(listen: str, *, ask: bool) -> str:
+    if ask:
+        answer: str = typer.prompt("URL at which devices reach this server", default=f"http://{listen}")
+        return answer.rstrip("/")
+    if listen.startswith(("0.0.0.0:", "[::]:")):
+        raise typer.BadParameter(
+            "name --public-url: devices cannot reach a server at every address", param_hint="--listen"
+        )
+    return f"http://{listen}"
+
+
+def _fingerprint(certificate: Path) -> str:
+
+    return read_certificates(certificate)[0].fingerprint(hashes.SHA256()).hex()

@@ -1,0 +1,122 @@
+"""`scep-ra serve`: checks everything, binds both listeners, and keeps the worker processes running."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from uvicorn import Config
+from uvicorn.supervisors.multiprocess import Multiprocess
+
+from ra import bootstrap
+from ra.cli.output import DEFAULT_CONFIG, AsJson, ConfigPath, show
+from ra.errors import Misconfigured
+from ra.settings.load import Configuration, load
+from ra.settings.model import Address, Server, Tls
+from ra.settings.sources import CONFIG_VARIABLE, process_environment, read_secret
+from ra.telemetry import MULTIPROCESS_VARIABLE, configure_logs
+from ra.web.receive import ReceiveLimits, http_protocol
+
+BACKLOG = 2048
+
+
+def command(
+    config: ConfigPath = DEFAULT_CONFIG,
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes that answer.", show_default=False)] = None,
+    listen: Annotated[str | None, typer.Option("--listen", help="HOST:PORT for devices.", show_default=False)] = None,
+    admin_listen: Annotated[
+        str | None, typer.Option("--admin-listen", help="HOST:PORT for operators.", show_default=False)
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Serve SCEP until SIGTERM; SIGHUP replaces the workers one by one."""
+    options = {"WORKERS": workers, "LISTEN": listen, "ADMIN_LISTEN": admin_listen}
+    configuration = _configure(config, {f"SCEP_RA_SERVER__{key}": value for key, value in options.items()})
+    bootstrap.prepare(configuration)
+    server = configuration.settings.server
+    configure_logs(console=server.debug)
+    with (
+        tempfile.TemporaryDirectory(prefix="scep-ra-metrics-") as metrics,
+        bind(server.listen) as public,
+        bind(server.admin_listen) as admin,
+    ):
+        _export({MULTIPROCESS_VARIABLE: metrics})
+        url, admin_url = f"{server.public_url}/scep", f"{_scheme(server)}://{server.admin_listen}"
+        value = {"url": url, "admin_url": admin_url, "workers": server.workers}
+        show(value, f"Devices enrol at {url}; operators look at {admin_url}/readyz", as_json=as_json)
+        Multiprocess(uvicorn_config(configuration), [public, admin]).run()
+
+
+def bind(address: Address) -> socket.socket:
+    """A listening socket, which worker processes inherit and take connections from in turn.
+
+    Raises:
+        Misconfigured: the address is taken, or not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Misconfigured(f"{address} cannot be listened on: {error.strerror or error}") from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def uvicorn_config(configuration: Configuration) -> Config:
+    """Uvicorn's own settings. [server.tls] holds for both listeners: uvicorn knows one TLS for all of its sockets."""
+    server = configuration.settings.server
+    return Config(
+        bootstrap.FACTORY,
+        factory=True,
+        workers=server.workers,
+        loop="uvloop",
+        http=http_protocol(_limits(server)),
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=server.shutdown_grace_seconds,
+        **(_tls(server.tls, configuration.directory) if server.tls else {}),
+    )
+
+
+def _limits(server: Server) -> ReceiveLimits:
+    seconds = server.receive_timeout_seconds
+    return ReceiveLimits(head_seconds=min(seconds, ReceiveLimits().head_seconds), request_seconds=seconds)
+
+
+def _tls(tls: Tls, directory: Path) -> dict[str, Any]:
+    passphrase = read_secret(tls.key_passphrase, directory).reveal() if tls.key_passphrase else None
+    return {
+        "ssl_certfile": directory / tls.certificate,
+        "ssl_keyfile": directory / tls.key,
+        "ssl_keyfile_password": passphrase,
+    }
+
+
+def _configure(path: Path, options: dict[str, object]) -> Configuration:
+    """Reads the configuration with the command line's options in the environment, where the workers find them too."""
+    given = {key: str(value) for key, value in options.items() if value is not None}
+    _export(given | {CONFIG_VARIABLE: str(path.absolute())})
+    return load(path)
+
+
+def _export(variables: dict[str, str]) -> None:
+
+    process_environment().update(variables)
+
+
+def _scheme(server: Server) -> str:
+    return "https" if server.tls else "http"

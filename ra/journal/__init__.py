@@ -1,0 +1,14 @@
+"""The journal: the truth about every enrolment.
+
+Nothing is asked of a CA, and nothing is told to a device, that is not committed here first.
+
+    states.py         the state machine, as data
+    records.py        the values that go in and come out
+    tables.py         the tables
+    database.py       Journal: runs operations, groups commits, owns the connections
+    transactions.py   operations on transactions: plain functions (Connection, values) -> value
+    certificates.py   operations on issued certificates
+    audit.py          append-only record of decisions
+    refusals.py       unauthenticated refusals, batched: no reply waits for them
+    statistics.py     what the info endpoint counts
+"""

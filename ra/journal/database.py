@@ -1,0 +1,143 @@
+"""Opens the database and runs the journal's operations on it; here alone SQLite is configured."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError
+from sqlalchemy.pool import NullPool
+
+from ra.errors import Misconfigured
+from ra.journal.tables import metadata
+from ra.journal.writer import Job, Writer, is_lost, lost
+
+T = TypeVar("T")
+
+WRITE_DEADLINE_SECONDS = 10
+"""How long an operation waits for its turn."""
+
+
+class Journal:
+    """The database, opened by one process. Operations are plain functions of a Connection; a lambda binds the rest."""
+
+    def __init__(self, writer: Writer, writing: Connection, reading: Connection) -> None:
+        self._writer = writer
+        self._writing = writing
+        self._reading = reading
+
+    @classmethod
+    def create(cls, url: str, *, directory: Path) -> None:
+        """Makes the file and the tables that are missing; a relative path resolves against `directory`.
+
+        Raises:
+            Misconfigured: the URL is not `sqlite:///PATH`, or nothing can be written there.
+        """
+        path = _path(url, directory)
+        try:
+            path.touch(mode=0o600)
+            with _engine(path).connect() as connection:
+                # The file remembers this one; readers never wait for the writer.
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                metadata.create_all(connection)
+        except (OSError, DBAPIError) as error:
+            raise Misconfigured(f"[database] url: {path} cannot be written: {error}") from error
+
+    @classmethod
+    async def open(cls, url: str, *, directory: Path) -> Self:
+        """Opens what `create` made, for the running loop.
+
+        Raises:
+            Misconfigured: the URL is not `sqlite:///PATH`, or there is no journal.
+        """
+        path = _path(url, directory)
+        if not path.exists():
+            raise Misconfigured(f"[database] url: {path} does not exist")
+        try:
+            writing = _connect(path)
+            reading = _connect(path)
+            reading.exec_driver_sql("PRAGMA query_only = ON")
+        except DBAPIError as error:
+            raise Misconfigured(f"[database] url: {path} cannot be opened: {error.orig}") from error
+        return cls(Writer(writing, path.with_name(path.name + ".lock")), writing, reading)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the writer runs; without it the process is of no use."""
+        return self._writer.is_alive
+
+    async def write(self, operation: Callable[[Connection], T]) -> T:
+        """Runs the operation in a transaction and returns once it is durable.
+
+        Cancelling it before its turn leaves nothing behind; later, it is committed all the same.
+
+        Raises:
+            Unavailable: the database is locked, full or lost; nothing was committed.
+            Exception: whatever the operation raised; its own changes are undone.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        job = Job(operation, future)
+        self._writer.submit(job)
+        deadline = loop.call_later(WRITE_DEADLINE_SECONDS, job.expire)
+        try:
+            return await future
+        finally:
+            deadline.cancel()
+
+    async def read(self, operation: Callable[[Connection], T]) -> T:
+        """Runs an operation that writes nothing, on one snapshot. On the loop: readers wait for nobody.
+
+        Raises:
+            Unavailable: the database is lost.
+        """
+        try:
+            self._reading.exec_driver_sql("BEGIN")
+            try:
+                return operation(self._reading)
+            finally:
+                self._reading.exec_driver_sql("ROLLBACK")
+        except DatabaseError as error:
+            if is_lost(error):
+                raise lost(error) from error
+            raise
+
+    async def aclose(self) -> None:
+        """Finishes what was accepted and closes; what comes later is refused as Unavailable."""
+        await self._writer.aclose()
+        for connection in (self._reading, self._writing):
+            connection.close()
+            connection.engine.dispose()
+
+
+def _path(url: str, directory: Path) -> Path:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise Misconfigured(f"[database] url: {url!r} is not a URL; write sqlite:///ra.db") from error
+    if parsed.drivername != "sqlite" or parsed.database in {None, "", ":memory:"}:
+        raise Misconfigured("[database] url: only a file of SQLite is supported; write sqlite:///ra.db")
+    return directory / str(parsed.database)
+
+
+def _engine(path: Path) -> Engine:
+    # No busy timeout: SQLite would sleep on the loop; the writer waits for itself, and readers wait for nobody.
+    # AUTOCOMMIT keeps both the driver and SQLAlchemy from beginning transactions of their own.
+    return create_engine(
+        f"sqlite:///{path}",
+        isolation_level="AUTOCOMMIT",
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"check_same_thread": False, "timeout": 0},
+    )
+
+
+def _connect(path: Path) -> Connection:
+    connection = _engine(path).connect()
+    # A row that is lost after the CA was asked is a certificate nobody knows of: every commit is an fsync.
+    connection.exec_driver_sql("PRAGMA synchronous = FULL")
+    connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+    return connection

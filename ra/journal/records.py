@@ -1,0 +1,184 @@
+"""The values that go into the journal and come out of it. Frozen; a digest is SHA-256, 32 bytes, a time is UTC."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from ra.journal.states import State
+from ra.policy.grant import Grant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestIdentity:
+    """What makes two requests the same.
+
+    The transaction is (profile, signer_key, transaction_id). The request is (profile, csr_key, names, renewal_signer),
+    whatever its transactionID: a client that lost the answer comes back with another one (RFC 8894 §5.2).
+
+    Attributes:
+        signer_key: digest of the signer's SubjectPublicKeyInfo.
+        transaction_id: raw, at most 255 bytes.
+        csr_key: digest of the CSR's SubjectPublicKeyInfo.
+        names: digest of subject and subject alternative names as requested.
+        csr_info: digest of certificationRequestInfo, which stays the same when ECDSA signs anew.
+        renewal_signer: digest of the signer's certificate where it is one of ours, else None.
+    """
+
+    profile: str
+    signer_key: bytes
+    transaction_id: bytes
+    csr_key: bytes
+    names: bytes
+    csr_info: bytes
+    renewal_signer: bytes | None
+
+    @property
+    def request_key(self) -> bytes:
+        """One digest of what identifies the request; every part but the profile's name has a fixed length."""
+        signer = self.renewal_signer or bytes(32)
+        return hashlib.sha256(self.csr_key + self.names + signer + self.profile.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTransaction:
+    """What `authorise` writes.
+
+    Attributes:
+        id: random; a Transaction that comes back under another id is an earlier one of the same request.
+        idempotency_key: random, handed to the connector on every attempt.
+        connector: name of the connector that is asked.
+        subject: the approved subject, as text for lists and audit.
+        lease_until: the CA is asked until then; after that the answer counts as lost.
+    """
+
+    id: UUID
+    idempotency_key: UUID
+    identity: RequestIdentity
+    connector: str
+    subject: str
+    grant: Grant
+    lease_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """One enrolment, as committed.
+
+    Attributes:
+        created_at: when it was authorised; IssueRequest.requested_at on every attempt.
+        csr_info: digest of the certificationRequestInfo that was last submitted.
+        renewal_signer: digest of the certificate that signed the request, where it is one of ours.
+        reference: the backend's, for polling and for the audit.
+        reason: why it was rejected, quarantined or left unknown: Reason.name or Rejection value; None elsewhere.
+        detail: the same for the operator; never sent to a device.
+        retry_at: when the backend wants to be polled again.
+        delivered_at: when the certificate was first handed to the device.
+        certificate: DER, from ISSUED on; only RELEASED may be handed out.
+        chain: DER, issuer first.
+        not_after: of the certificate.
+    """
+
+    id: UUID
+    state: State
+    idempotency_key: UUID
+    profile: str
+    connector: str
+    signer_key: bytes
+    transaction_id: bytes
+    csr_key: bytes
+    names: bytes
+    csr_info: bytes
+    renewal_signer: bytes | None
+    subject: str
+    grant_method: str
+    grant_label: str
+    grant_attributes: Mapping[str, str]
+    created_at: datetime
+    updated_at: datetime
+    lease_until: datetime | None
+    reference: str | None
+    reason: str | None
+    detail: str | None
+    retry_at: datetime | None
+    delivered_at: datetime | None
+    certificate: bytes | None
+    chain: tuple[bytes, ...]
+    not_after: datetime | None
+
+    @property
+    def is_renewal(self) -> bool:
+        return self.renewal_signer is not None
+
+    def is_named_by(self, identity: RequestIdentity) -> bool:
+        """Whether its own transactionID is the request's; where not, `remember` the other one while it is open."""
+        return (self.signer_key, self.transaction_id) == (identity.signer_key, identity.transaction_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCertificate:
+    """A certificate the CA issued and the service has verified; `certificates.describe` reads it from an Issued.
+
+    Attributes:
+        certificate: DER.
+        chain: DER, issuer first.
+        issuer: Name, DER.
+        reference: the backend's.
+    """
+
+    certificate: bytes
+    chain: tuple[bytes, ...]
+    issuer: bytes
+    serial: int
+    not_before: datetime
+    not_after: datetime
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A certificate of ours, found again.
+
+    Attributes:
+        transaction: id of the transaction that obtained it.
+        names: digest of the names that were approved for it.
+        certificate: DER.
+    """
+
+    transaction: UUID
+    profile: str
+    names: bytes
+    certificate: bytes
+    not_before: datetime
+    not_after: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A request that was refused before anything was committed.
+
+    Attributes:
+        reason: Reason.name, or the codec's word for it.
+        detail: for the operator; names no secret.
+        transaction_id: raw as received, where there was one.
+    """
+
+    at: datetime
+    profile: str
+    reason: str
+    detail: str
+    transaction_id: bytes | None = None
+    signer_key: bytes | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Counted from the start of the journal."""
+
+    issued: int
+    renewals: int

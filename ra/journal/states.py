@@ -1,0 +1,94 @@
+"""The state machine of a transaction, as data; transactions.py is the only writer of states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from ra.errors import RaError
+
+
+class State(StrEnum):
+    """Where a transaction stands."""
+
+    AUTHORISED = "authorised"
+    """Granted and decided; nothing was sent to the CA, or certainly nothing arrived there."""
+    AWAITING_APPROVAL = "awaiting-approval"
+    """A person has to say yes."""
+    SUBMITTING = "submitting"
+    """The CA is being asked, until `lease_until`; after that the answer was lost."""
+    ISSUED = "issued"
+    """There is a certificate; somebody must be told before the device is."""
+    RELEASED = "released"
+    """The device may have the certificate. Whether it took it is a column: delivered_at."""
+    PENDING = "pending"
+    """The CA has accepted the request and not yet decided."""
+    UNKNOWN = "unknown"
+    """The CA was asked and no answer was had: it may have issued."""
+    REJECTED = "rejected"
+    """The CA or an approver said a final no."""
+    QUARANTINED = "quarantined"
+    """What the CA sent is not what was asked for; a person has to look."""
+    EXPIRED = "expired"
+    """The CA never decided in time."""
+    REVOKING = "revoking"
+    """The CA is to revoke the certificate."""
+    REVOKED = "revoked"
+    """The CA has revoked the certificate."""
+
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.AUTHORISED: frozenset({State.AWAITING_APPROVAL, State.SUBMITTING}),
+    State.AWAITING_APPROVAL: frozenset({State.SUBMITTING, State.REJECTED}),
+    State.SUBMITTING: frozenset(
+        {State.ISSUED, State.PENDING, State.UNKNOWN, State.REJECTED, State.QUARANTINED, State.AUTHORISED}
+    ),
+    State.PENDING: frozenset({State.ISSUED, State.REJECTED, State.EXPIRED}),
+    State.UNKNOWN: frozenset({State.ISSUED, State.PENDING, State.AUTHORISED}),
+    State.ISSUED: frozenset({State.RELEASED, State.REVOKING}),
+    State.RELEASED: frozenset({State.REVOKING}),
+    State.REVOKING: frozenset({State.REVOKED}),
+    State.REJECTED: frozenset(),
+    State.QUARANTINED: frozenset(),
+    State.EXPIRED: frozenset(),
+    State.REVOKED: frozenset(),
+}
+"""Every move there is."""
+
+OPEN = frozenset(
+    {
+        State.AUTHORISED,
+        State.AWAITING_APPROVAL,
+        State.SUBMITTING,
+        State.PENDING,
+        State.UNKNOWN,
+        State.QUARANTINED,
+    }
+)
+"""No certificate and no final no: the device is told PENDING, and its transactionID is taken."""
+
+HELD = frozenset({State.ISSUED, State.RELEASED})
+"""There is a certificate, and it stands."""
+
+FINAL = frozenset({State.REJECTED, State.EXPIRED, State.REVOKED})
+"""Nothing more happens, and nothing is handed out."""
+
+
+class IllegalTransition(RaError):
+    """A move that TRANSITIONS does not hold: a fault of the caller."""
+
+
+class LostRace(RaError):
+    """The transaction is no longer in the state it was expected in: somebody else has moved it."""
+
+
+def check_path(before: State, *path: State) -> None:
+    """Lets a way through legal moves pass, one after the other.
+
+    Raises:
+        IllegalTransition: a move of it is not in TRANSITIONS.
+    """
+    for after in path:
+        if after not in TRANSITIONS[before]:
+            raise IllegalTransition(f"{before} -> {after} is not a transition")
+        before = after

@@ -1,0 +1,19 @@
+"""What the info endpoint counts. Counted on an index; a caller that is asked often keeps the answer for some seconds."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, select
+
+from ra.journal.records import Statistics
+from ra.journal.tables import certificates
+
+_COUNT = select(
+    select(func.count()).select_from(certificates).scalar_subquery().label("issued"),
+    select(func.count()).select_from(certificates).where(certificates.c.is_renewal).scalar_subquery().label("renewals"),
+)
+
+
+def count(connection: Connection) -> Statistics:
+    """Certificates issued, renewals among them, since the journal began."""
+    row = connection.execute(_COUNT).one()
+    return Statistics(issued=row.issued, renewals=row.renewals)

@@ -1,0 +1,358 @@
+"""Operations on transactions: plain functions of a Connection and values, run by Journal.write or Journal.read.
+
+Every change of state is a compare-and-set against TRANSITIONS; every outcome is audited in the commit that writes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from ra.errors import Reason, Refused
+from ra.journal import audit, statements
+from ra.journal.certificates import insert_certificate, mark_revoked
+from ra.journal.records import NewCertificate, NewTransaction, RequestIdentity, Transaction
+from ra.journal.statements import NO_CERTIFICATE
+from ra.journal.states import HELD, OPEN, LostRace, State, check_path
+
+REDELIVERY = timedelta(hours=1)
+"""How long after its first delivery the same request still gets the same certificate."""
+
+_AUTHORISED = frozenset({State.AUTHORISED})
+_SUBMITTING = frozenset({State.SUBMITTING})
+_ANSWERABLE = frozenset({State.SUBMITTING, State.PENDING, State.UNKNOWN})
+
+
+class SecretReused(Refused):
+    """A one-time secret that another key has spent: somebody has got hold of it. An alarm."""
+
+
+def recall(connection: Connection, identity: RequestIdentity, now: datetime) -> Transaction | None:
+    """The transaction that answers this request already; None for a new request. Reads only.
+
+    Open, or with a certificate that is neither revoked nor expired and was not delivered or less than REDELIVERY ago.
+    Where it is open and not `is_named_by` the request, `remember` lets CertPoll find it under both transactionIDs.
+
+    Raises:
+        Refused: TRANSACTION_CONFLICT: the transaction is open and belongs to another request.
+    """
+    parameters = _name_of(identity) | {"request_key": identity.request_key}
+    answer = None
+    for row in connection.execute(statements.RECALL, parameters).mappings().all():
+        found = Transaction(**row)
+        if _is_same_request(found, identity):
+            answer = found if _answers(found, now) else answer
+        elif found.state in OPEN:
+            raise Refused(Reason.TRANSACTION_CONFLICT, f"transaction {found.id} is open for another key or other names")
+    return answer
+
+
+def remember(connection: Connection, which: UUID, identity: RequestIdentity) -> None:
+    """Makes an open transaction known under the request's transactionID too; there is a limit, beyond which nothing is kept."""
+    connection.execute(statements.REMEMBER, _name_of(identity) | {"of": which})
+
+
+def find(connection: Connection, profile: str, signer_key: bytes, transaction_id: bytes) -> Transaction | None:
+    """The newest transaction of (profile, signer_key, transaction_id), an open one first, for CertPoll. Reads only."""
+    parameters = {"profile": profile, "signer_key": signer_key, "transaction_id": transaction_id}
+    row = connection.execute(statements.FIND, parameters).mappings().first()
+    return None if row is None else Transaction(**row)
+
+
+def get(connection: Connection, which: UUID) -> Transaction:
+    """The transaction of that id, which must exist. Reads only."""
+    return Transaction(**connection.execute(statements.GET, {"of": which}).mappings().one())
+
+
+def authorise(connection: Connection, new: NewTransaction, now: datetime) -> Transaction:
+    """Writes the transaction as SUBMITTING and spends its one-time secret, in one commit.
+
+    When an identical request was faster, its transaction comes back: compare `.id` with `new.id` before asking the CA.
+
+    Raises:
+        Refused: TRANSACTION_CONFLICT as in `recall`; CHALLENGE_REFUSED when the secret is already spent
+            (SecretReused, an alarm, when another key spent it).
+    """
+    values = _values_of(new, now)
+    row = connection.execute(statements.AUTHORISE, values).mappings().first()
+    if row is None:
+        faster = recall(connection, new.identity, now)
+        if faster is not None:
+            if not faster.is_named_by(new.identity):
+                remember(connection, faster.id, new.identity)
+            return faster
+        # Delivered long ago or expired: it stays, and answers no more.
+        connection.execute(statements.RETIRE, {"of": new.identity.request_key})
+        row = connection.execute(statements.AUTHORISE, values).mappings().one()
+    _spend(connection, new)
+    return Transaction(**row, **NO_CERTIFICATE)
+
+
+def resume(connection: Connection, which: UUID, csr_info: bytes, lease_until: datetime, now: datetime) -> Transaction:
+    """AUTHORISED -> SUBMITTING, for a request that came again after a fault.
+
+    Raises:
+        LostRace: somebody else has taken it up.
+    """
+    return _advance(
+        connection, which, _AUTHORISED, (State.SUBMITTING,), now, csr_info=csr_info, lease_until=lease_until
+    )
+
+
+def retake(connection: Connection, which: UUID, csr_info: bytes, lease_until: datetime, now: datetime) -> Transaction:
+    """Takes up a lost answer: UNKNOWN, or SUBMITTING past its lease. Only for a connector that is IDEMPOTENT.
+
+    The same certificationRequestInfo is demanded, lest one idempotency key obtain two different certificates.
+
+    Raises:
+        LostRace: the request differs, or somebody else has taken it up, or it is settled: answer with what `get` says.
+    """
+    check_path(State.SUBMITTING, State.UNKNOWN, State.AUTHORISED, State.SUBMITTING)
+    parameters = {
+        "of": which,
+        "of_info": csr_info,
+        "of_lease": now,
+        "state": State.SUBMITTING,
+        "lease_until": lease_until,
+        "updated_at": now,
+    }
+    row = connection.execute(statements.RETAKE, parameters).mappings().first()
+    if row is None:
+        raise LostRace(f"transaction {which} is not to be taken up again")
+    return Transaction(**row, **NO_CERTIFICATE)
+
+
+def release(
+    connection: Connection, which: UUID, certificate: NewCertificate, now: datetime, *, delivered: bool
+) -> Transaction:
+    """SUBMITTING | PENDING | UNKNOWN -> ISSUED -> RELEASED, in one commit; `delivered` when the request is waiting.
+
+    Raises:
+        LostRace: somebody else has settled it.
+    """
+    transaction = _advance(
+        connection,
+        which,
+        _ANSWERABLE,
+        (State.ISSUED, State.RELEASED),
+        now,
+        reference=certificate.reference,
+        reason=None,
+        detail=None,
+        delivered_at=now if delivered else None,
+    )
+    insert_certificate(connection, transaction, certificate)
+    _record(connection, transaction, now, serial=f"{certificate.serial:x}")
+    return replace(
+        transaction,
+        certificate=certificate.certificate,
+        chain=certificate.chain,
+        not_after=certificate.not_after,
+    )
+
+
+def settle_pending(
+    connection: Connection, which: UUID, reference: str, retry_at: datetime, now: datetime
+) -> Transaction:
+    """SUBMITTING | UNKNOWN -> PENDING: the CA has accepted and not decided.
+
+    Raises:
+        LostRace: somebody else has settled it.
+    """
+    before = frozenset({State.SUBMITTING, State.UNKNOWN})
+    return _settle(connection, which, before, State.PENDING, now, reference=reference, retry_at=retry_at)
+
+
+def settle_rejected(connection: Connection, which: UUID, reason: str, detail: str, now: datetime) -> Transaction:
+    """SUBMITTING | PENDING -> REJECTED: the CA's final no. The one-time secret is given back.
+
+    Raises:
+        LostRace: somebody else has settled it.
+    """
+    before = frozenset({State.SUBMITTING, State.PENDING})
+    transaction = _settle(connection, which, before, State.REJECTED, now, reason=reason, detail=detail)
+    connection.execute(statements.GIVE_BACK, {"of": which})
+    return transaction
+
+
+def settle_unknown(connection: Connection, which: UUID, detail: str, now: datetime) -> Transaction:
+    """SUBMITTING -> UNKNOWN: the CA may have issued.
+
+    Raises:
+        LostRace: somebody else has settled it.
+    """
+    return _settle(connection, which, _SUBMITTING, State.UNKNOWN, now, detail=detail)
+
+
+def back_to_authorised(connection: Connection, which: UUID, detail: str, now: datetime) -> Transaction:
+    """SUBMITTING -> AUTHORISED: a fault before anything was sent; the device's next try resumes it. No outcome, no event.
+
+    Raises:
+        LostRace: somebody else has settled it.
+    """
+    return _advance(connection, which, _SUBMITTING, (State.AUTHORISED,), now, detail=detail, lease_until=None)
+
+
+def quarantine(connection: Connection, which: UUID, certificate: bytes, detail: str, now: datetime) -> Transaction:
+    """SUBMITTING -> QUARANTINED: what came back is not what was asked for. The audit keeps it, DER in hex.
+
+    Raises:
+        LostRace: somebody else has settled it.
+    """
+    transaction = _advance(connection, which, _SUBMITTING, (State.QUARANTINED,), now, detail=detail)
+    _record(connection, transaction, now, certificate=certificate.hex())
+    return transaction
+
+
+def mark_delivered(connection: Connection, which: UUID, now: datetime) -> None:
+    """Notes the first delivery of a RELEASED certificate; later ones change nothing."""
+    connection.execute(statements.DELIVERED, {"of": which, "delivered_at": now})
+
+
+def begin_revocation(connection: Connection, which: UUID, now: datetime) -> Transaction:
+    """ISSUED | RELEASED -> REVOKING: it is handed out no more.
+
+    Raises:
+        LostRace: there is no certificate that stands.
+    """
+    _advance(connection, which, HELD, (State.REVOKING,), now)
+    return get(connection, which)
+
+
+def complete_revocation(connection: Connection, which: UUID, now: datetime) -> Transaction:
+    """REVOKING -> REVOKED: the CA has revoked it.
+
+    Raises:
+        LostRace: nobody began it.
+    """
+    transaction = _settle(connection, which, frozenset({State.REVOKING}), State.REVOKED, now)
+    mark_revoked(connection, transaction, now)
+    return transaction
+
+
+def _advance(
+    connection: Connection,
+    which: UUID,
+    before: frozenset[State],
+    path: tuple[State, ...],
+    now: datetime,
+    **columns: Any,
+) -> Transaction:
+    """The one way to another state: every move of the path is in TRANSITIONS, and only a row in `before` is moved.
+
+    Raises:
+        IllegalTransition: a fault of this module.
+        LostRace: the row is elsewhere.
+    """
+    for state in before:
+        check_path(state, *path)
+    after = path[-1]
+    columns |= {"state": after, "is_open": True if after in OPEN else None, "updated_at": now}
+    if after not in OPEN | HELD:
+        columns["request_key"] = None
+    row = connection.execute(statements.move(before), {"of": which, **columns}).mappings().first()
+    if row is None:
+        raise LostRace(f"transaction {which} cannot become {after}: it is no longer {' or '.join(sorted(before))}")
+    return Transaction(**row, **NO_CERTIFICATE)
+
+
+def _settle(
+    connection: Connection, which: UUID, before: frozenset[State], after: State, now: datetime, **columns: Any
+) -> Transaction:
+    """One move and the event that tells of it."""
+    transaction = _advance(connection, which, before, (after,), now, **columns)
+    _record(connection, transaction, now)
+    return transaction
+
+
+def _record(connection: Connection, transaction: Transaction, now: datetime, **particulars: audit.Value) -> None:
+    """The event of an outcome: who, what, by which rule, and what the backend said."""
+    event: dict[str, audit.Value] = {
+        "event": "enrolment",
+        "outcome": transaction.state.value,
+        "transaction": str(transaction.id),
+        "profile": transaction.profile,
+        "transaction_id": transaction.transaction_id.decode("ascii", "backslashreplace"),
+        "signer_key": transaction.signer_key.hex(),
+        "renewal_of": transaction.renewal_signer.hex() if transaction.renewal_signer else None,
+        "csr_key": transaction.csr_key.hex(),
+        "subject": transaction.subject,
+        "grant_method": transaction.grant_method,
+        "grant_label": transaction.grant_label,
+        "grant_attributes": transaction.grant_attributes,
+        "connector": transaction.connector,
+        "reference": transaction.reference,
+        "reason": transaction.reason,
+        "detail": transaction.detail,
+        "latency_seconds": (now - transaction.created_at).total_seconds(),
+    }
+    audit.record(connection, now, event | particulars)
+
+
+def _spend(connection: Connection, new: NewTransaction) -> None:
+    spend = new.grant.spend
+    if spend is None:
+        return
+    values = {
+        "key": spend.key,
+        "transaction": new.id,
+        "csr_key": new.identity.csr_key,
+        "expires_at": spend.expires_at,
+    }
+    if connection.execute(statements.SPEND, values).first() is not None:
+        return
+    if connection.execute(statements.SPENT_BY, {"of": spend.key}).scalar_one() == new.identity.csr_key:
+        raise Refused(Reason.CHALLENGE_REFUSED, "the one-time secret is spent, by the same key")
+    raise SecretReused(Reason.CHALLENGE_REFUSED, "the one-time secret is spent, by another key")
+
+
+def _name_of(identity: RequestIdentity) -> dict[str, Any]:
+    return {
+        "profile": identity.profile,
+        "signer_key": identity.signer_key,
+        "transaction_id": identity.transaction_id,
+    }
+
+
+def _is_same_request(transaction: Transaction, identity: RequestIdentity) -> bool:
+    return (transaction.csr_key, transaction.names, transaction.renewal_signer) == (
+        identity.csr_key,
+        identity.names,
+        identity.renewal_signer,
+    )
+
+
+def _answers(transaction: Transaction, now: datetime) -> bool:
+    """Whether its state, or its certificate, is still the answer to its request."""
+    if transaction.state in OPEN:
+        return True
+    is_fresh = transaction.delivered_at is None or now - transaction.delivered_at < REDELIVERY
+    is_valid = transaction.not_after is not None and now < transaction.not_after
+    return transaction.state in HELD and is_fresh and is_valid
+
+
+def _values_of(new: NewTransaction, now: datetime) -> dict[str, Any]:
+    identity = new.identity
+    return _name_of(identity) | {
+        "id": new.id,
+        "state": State.SUBMITTING,
+        "request_key": identity.request_key,
+        "is_open": True,
+        "idempotency_key": new.idempotency_key,
+        "connector": new.connector,
+        "csr_key": identity.csr_key,
+        "names": identity.names,
+        "csr_info": identity.csr_info,
+        "renewal_signer": identity.renewal_signer,
+        "subject": new.subject,
+        "grant_method": new.grant.method,
+        "grant_label": new.grant.label,
+        "grant_attributes": dict(new.grant.attributes),
+        "created_at": now,
+        "updated_at": now,
+        "lease_until": new.lease_until,
+    }

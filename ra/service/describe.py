@@ -1,0 +1,32 @@
+"""What a client asks before it enrols: GetCACaps and GetCACert (RFC 8894 §3.5, §4.2)."""
+
+from __future__ import annotations
+
+from ra.scep.encode import certs_only
+from ra.scep.names import Capability, Legacy, MediaType
+from ra.scep.transport import write_capabilities
+from ra.service.endpoint import Endpoint
+
+
+def capabilities(endpoint: Endpoint) -> bytes:
+    """The tokens of GetCACaps: only what this profile serves.
+
+    AES, POSTPKIOperation and SHA-256 are implied by SCEPStandard, but without them jscep falls back to DES and MD5 (Q25).
+    """
+    legacy = endpoint.profile.legacy
+    tokens = [Capability.AES, Capability.POST_PKI_OPERATION, Capability.SHA_256, Capability.SHA_512]
+    if Legacy.DES3 in legacy:
+        tokens.append(Capability.DES3)
+    if Legacy.SHA1 in legacy:
+        tokens.append(Capability.SHA_1)
+    return write_capabilities(sorted([*tokens, Capability.SCEP_STANDARD]))
+
+
+def ca_certificates(endpoint: Endpoint) -> tuple[bytes, ...]:
+    """What GetCACert shows, DER: the RA's certificates first, then the issuer, then what is above it (Q5)."""
+    return (*endpoint.identities[0].certificates, *endpoint.ca_chain)
+
+
+def ca_certificate_message(endpoint: Endpoint) -> tuple[bytes, MediaType]:
+    """The body of GetCACert. There is always an RA certificate beside the CA's, so it is always a certs-only message."""
+    return certs_only(ca_certificates(endpoint)), MediaType.CA_RA_CERT

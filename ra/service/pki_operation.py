@@ -1,0 +1,185 @@
+"""One PKIOperation, from the bytes of a request to the bytes of its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ra.errors import Reason, Refused, Unavailable
+from ra.journal.records import Refusal as RefusalNote
+from ra.journal.refusals import RefusalLog
+from ra.scep.decode import read_inner, read_outer
+from ra.scep.encode import write_reply
+from ra.scep.errors import Answerable, Unreadable
+from ra.scep.header import Header
+from ra.scep.keys import Identity
+from ra.scep.messages import CertPoll, CertQuery, Deferral, Enrolment, Issuance, Outer, Reply, Request
+from ra.scep.names import MessageType
+from ra.service.endpoint import Endpoint
+from ra.service.enrol import Enrolments
+from ra.service.outcome import OUTCOMES, refusal, refused
+from ra.service.poll import Polls
+from ra.service.ports import Clock, Entropy, Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A CertRep, DER, and what the log says of it.
+
+    Attributes:
+        outcome: `success`, `pending`, or the name of a Reason.
+        detail: why, for the operator; never sent to the device.
+    """
+
+    body: bytes
+    message_type: MessageType | None
+    transaction_id: str
+    outcome: str
+    detail: str = ""
+
+
+class PkiOperation:
+    """Answers the requests of every endpoint. `failure_floor_seconds` is when a uniform failure is sent at the earliest."""
+
+    def __init__(
+        self,
+        *,
+        enrolments: Enrolments,
+        polls: Polls,
+        clock: Clock,
+        entropy: Entropy,
+        metrics: Metrics,
+        refusals: RefusalLog,
+        failure_floor_seconds: float,
+    ) -> None:
+        self._enrolments = enrolments
+        self._polls = polls
+        self._clock = clock
+        self._entropy = entropy
+        self._metrics = metrics
+        self._refusals = refusals
+        self._failure_floor_seconds = failure_floor_seconds
+
+    async def answer(self, endpoint: Endpoint, message: bytes) -> Answer:
+        """Answers one request.
+
+        1. The HTTP shape is read by the caller (ra/web), which hands over `message`, DER or BER.
+        2. `read_outer`: parse, find the one signer, verify (RFC 8894 §3.1, §3.2). No signer, no answer.
+        3. `read_inner`: one private operation; parse; check the CSR's own signature (§3.3).
+        4. to 7. recall, authenticate, decide, submit: `Enrolments.enrol`; for CertPoll `Polls.poll`.
+        8. `write_reply`, signed by the identity the request addressed.
+
+        Raises:
+            Unreadable: there is nobody to answer (HTTP 400).
+            Unavailable: something needed cannot be asked, and nothing is committed (HTTP 503).
+        """
+        started, arrived_at = self._clock.monotonic_seconds(), self._clock.now()
+        try:
+            answer = await self._answer(endpoint, message, started, arrived_at)
+        except Unreadable:
+            self._count(endpoint, None, "unreadable", started)
+            raise
+        except Unavailable:
+            self._count(endpoint, None, "unavailable", started)
+            raise
+        self._count(endpoint, answer.message_type, answer.outcome, started)
+        return answer
+
+    async def _answer(self, endpoint: Endpoint, message: bytes, started: float, arrived_at: datetime) -> Answer:
+        profile = endpoint.profile
+        try:
+            outer = read_outer(message, profile.legacy)  # (2)
+        except Answerable as error:
+            return await self._refuse(endpoint, error.header, refused(error), started)
+        self._note(endpoint, outer)
+        try:
+            request = read_inner(outer, endpoint.identities, profile.legacy, self._entropy)  # (3)
+            reply = await self._carry_out(endpoint, request, arrived_at)  # (4) to (7)
+        except (Answerable, Refused) as error:
+            return await self._refuse(endpoint, outer.header, refused(error), started)
+        return self._seal(endpoint, request, reply)  # (8)
+
+    async def _carry_out(self, endpoint: Endpoint, request: Request, arrived_at: datetime) -> Reply:
+        match request:
+            case Enrolment():
+                for each in request.legacy:
+                    self._metrics.legacy_used(endpoint.profile.name, each)
+                return await self._enrolments.enrol(endpoint, request, arrived_at)
+            case CertPoll():
+                return await self._polls.poll(endpoint, request)
+            case CertQuery():
+                # RFC 8894 §4.5, §4.6 are switched off: the answer of a server that holds no such certificate.
+                raise Refused(Reason.CERTIFICATE_UNKNOWN, "GetCert and GetCRL are not served")
+
+    def _seal(self, endpoint: Endpoint, request: Request, reply: Reply) -> Answer:
+        header = request.outer.header
+        body = write_reply(
+            reply,
+            header,
+            addressed(endpoint, header),
+            self._entropy,
+            recipient=request.outer.signer,
+            sealing=None if isinstance(request, CertPoll) else request.sealing,
+            legacy=endpoint.profile.legacy,
+        )
+        return Answer(
+            body=body,
+            message_type=header.message_type,
+            transaction_id=str(header.transaction_id),
+            outcome=_WORDS[type(reply)],
+        )
+
+    async def _refuse(self, endpoint: Endpoint, header: Header, error: Refused, started: float) -> Answer:
+        profile = endpoint.profile
+        reply = refusal(error.reason, challenge_text=profile.challenge_text)
+        body = write_reply(reply, header, addressed(endpoint, header), self._entropy, legacy=profile.legacy)
+        self._refusals.note(
+            RefusalNote(
+                at=self._clock.now(),
+                profile=profile.name,
+                reason=error.reason.name,
+                detail=error.detail,
+                transaction_id=header.transaction_id.value,
+            )
+        )
+        if OUTCOMES[error.reason].uniform:
+            elapsed = self._clock.monotonic_seconds() - started
+            await self._clock.sleep(max(0.0, self._failure_floor_seconds - elapsed))
+        return Answer(
+            body=body,
+            message_type=header.message_type,
+            transaction_id=str(header.transaction_id),
+            outcome=error.reason.name,
+            detail=error.detail,
+        )
+
+    def _note(self, endpoint: Endpoint, outer: Outer) -> None:
+        for each in outer.legacy:
+            self._metrics.legacy_used(endpoint.profile.name, each)
+        for quirk in outer.oddities:
+            self._metrics.quirk_seen(endpoint.profile.name, quirk)
+
+    def _count(self, endpoint: Endpoint, message_type: MessageType | None, outcome: str, started: float) -> None:
+        kind = message_type.name if message_type else "unknown"
+        seconds = self._clock.monotonic_seconds() - started
+        self._metrics.answered(endpoint.profile.name, kind, outcome, seconds)
+
+
+def addressed(endpoint: Endpoint, header: Header) -> Identity:
+    """The identity that the request's envelope addresses, so that the reply is signed by the one the client knows."""
+    for identity in endpoint.identities:
+        if any(
+            _same(identity, recipient.issuer, recipient.serial, recipient.key_id) for recipient in header.recipients
+        ):
+            return identity
+    return endpoint.identities[0]
+
+
+def _same(identity: Identity, issuer: bytes, serial: int, key_id: bytes | None) -> bool:
+    ours = identity.decryptor.certificate_id
+    if key_id is not None:
+        return key_id == ours.key_id
+    return (issuer, serial) == (ours.issuer, ours.serial)
+
+
+_WORDS: dict[type[Reply], str] = {Issuance: "success", Deferral: "pending"}

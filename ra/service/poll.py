@@ -1,0 +1,42 @@
+"""CertPoll: the present state of a transaction, answered from the journal (RFC 8894 §3.3.3, §4.4).
+
+A transaction is named by profile, signer key and transactionID together: a transactionID travels in clear and is often
+predictable, so it alone is never trusted. The content of a CertPoll is not decrypted and not looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from ra.errors import Reason, Refused
+from ra.journal.database import Journal
+from ra.journal.transactions import find
+from ra.scep.messages import CertPoll, Reply
+from ra.service.endpoint import Endpoint
+from ra.service.ports import Clock
+from ra.service.replies import deliver
+
+
+class Polls:
+    """Answers CertPoll."""
+
+    def __init__(self, *, journal: Journal, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+
+    async def poll(self, endpoint: Endpoint, request: CertPoll) -> Reply:
+        """The present state of the transaction.
+
+        Raises:
+            Refused: no transaction of that name is known (a CA without a matching request "MUST reject this request", §4.4), or it has ended
+                without a certificate.
+            Unavailable: the journal cannot be asked.
+        """
+        signer_key = hashlib.sha256(request.outer.signer.spki).digest()
+        transaction_id = request.outer.header.transaction_id.value
+        transaction = await self._journal.read(
+            lambda connection: find(connection, endpoint.profile.name, signer_key, transaction_id)
+        )
+        if transaction is None:
+            raise Refused(Reason.TRANSACTION_UNKNOWN)
+        return await deliver(self._journal, endpoint, transaction, self._clock.now())

@@ -1,0 +1,41 @@
+"""What a committed transaction is told to the device as."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ra.errors import Reason, Refused
+from ra.journal.database import Journal
+from ra.journal.records import Transaction
+from ra.journal.states import FINAL, State
+from ra.journal.transactions import mark_delivered
+from ra.scep.messages import Deferral, Issuance, Reply
+from ra.service.endpoint import Endpoint
+
+
+def reply_to(endpoint: Endpoint, transaction: Transaction) -> Reply:
+    """The present state of a transaction: SUCCESS once it is RELEASED, PENDING while it is open.
+
+    Raises:
+        Refused: it has ended without a certificate.
+    """
+    if transaction.state is State.RELEASED and transaction.certificate is not None:
+        chain = transaction.chain if endpoint.profile.include_chain else ()
+        return Issuance(certificates=(transaction.certificate, *chain))
+    if transaction.state is State.REJECTED:
+        raise Refused(Reason.CA_REFUSED, transaction.detail or "")
+    if transaction.state in FINAL:
+        raise Refused(Reason.TRANSACTION_CLOSED, f"the transaction is {transaction.state}")
+    return Deferral()
+
+
+async def deliver(journal: Journal, endpoint: Endpoint, transaction: Transaction, now: datetime) -> Reply:
+    """The same, noting that a certificate is handed out for the first time.
+
+    Raises:
+        Refused: as above.
+        Unavailable: the journal cannot be written.
+    """
+    if transaction.state is State.RELEASED and transaction.delivered_at is None:
+        await journal.write(lambda c: mark_delivered(c, transaction.id, now))
+    return reply_to(endpoint, transaction)

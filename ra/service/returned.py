@@ -1,0 +1,142 @@
+"""The check of every certificate that a CA hands back, before anything is told to the device.
+
+A connector may be wrong, and a CA may be configured otherwise than the RA believes. What does not match the decision
+is quarantined; it is never delivered.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from connectors.api import ApprovedContents, San, SanKind
+from ra.errors import RaError
+
+T = TypeVar("T", bound=x509.ExtensionType)
+
+CLOCK_SKEW = timedelta(hours=1)
+"""How far a CA's clock may be ahead of ours, and how much it may add to the validity asked for (it may backdate)."""
+
+
+class Wrong(RaError):
+    """The certificate is not what was decided; the message says in what."""
+
+
+def check(certificate: bytes, issuer: bytes, contents: ApprovedContents, now: datetime) -> None:
+    """Whether a certificate (DER) is what was decided, issued by `issuer` (DER).
+
+    Raises:
+        Wrong: it is not, or it cannot be read.
+    """
+    try:
+        leaf, authority = x509.load_der_x509_certificate(certificate), x509.load_der_x509_certificate(issuer)
+        _check_issuer(leaf, authority)
+        _check_key(leaf, contents)
+        _check_names(leaf, contents)
+        _check_usages(leaf, contents)
+        _check_validity(leaf, contents, now)
+    except (ValueError, TypeError) as error:
+        raise Wrong(f"the certificate cannot be read: {error}") from error
+
+
+def _check_issuer(leaf: x509.Certificate, authority: x509.Certificate) -> None:
+    try:
+        leaf.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise Wrong("it is not signed by the CA that the connector names") from error
+
+
+def _check_key(leaf: x509.Certificate, contents: ApprovedContents) -> None:
+    if leaf.public_key() != load_der_public_key(contents.spki):
+        raise Wrong("it holds another key than the one that was approved")
+
+
+def _check_names(leaf: x509.Certificate, contents: ApprovedContents) -> None:
+    returned = sorted((each.oid.dotted_string, str(each.value)) for each in leaf.subject)
+    if returned != sorted((each.oid, each.value) for rdn in contents.subject for each in rdn):
+        raise Wrong("its subject is not the one that was approved")
+    if _alternative_names(leaf) != set(contents.subject_alternative_names):
+        raise Wrong("its subject alternative names are not the ones that were approved")
+
+
+def _check_usages(leaf: x509.Certificate, contents: ApprovedContents) -> None:
+    basic = _extension(leaf, x509.BasicConstraints)
+    if basic is not None and basic.ca:
+        raise Wrong("it is a CA certificate")
+    usage = _extension(leaf, x509.KeyUsage)
+    if usage is not None and not _bits(usage) <= contents.key_usage:
+        raise Wrong("it has key usages that were not approved")
+    extended = _extension(leaf, x509.ExtendedKeyUsage)
+    if extended is None:
+        raise Wrong("it has no extended key usage: it would be good for anything")
+    excess = {each.dotted_string for each in extended} - set(contents.extended_key_usage)
+    if excess:
+        raise Wrong(f"it has extended key usages that were not approved: {', '.join(sorted(excess))}")
+
+
+def _bits(usage: x509.KeyUsage) -> set[str]:
+    """The bits that are set, by the names of RFC 5280 §4.2.1.3."""
+    bits = {
+        "digitalSignature": usage.digital_signature,
+        "nonRepudiation": usage.content_commitment,
+        "keyEncipherment": usage.key_encipherment,
+        "dataEncipherment": usage.data_encipherment,
+        "keyAgreement": usage.key_agreement,
+        "keyCertSign": usage.key_cert_sign,
+        "cRLSign": usage.crl_sign,
+        "encipherOnly": usage.key_agreement and usage.encipher_only,
+        "decipherOnly": usage.key_agreement and usage.decipher_only,
+    }
+    return {name for name, is_set in bits.items() if is_set}
+
+
+def _check_validity(leaf: x509.Certificate, contents: ApprovedContents, now: datetime) -> None:
+    if leaf.not_valid_before_utc > now + CLOCK_SKEW:
+        raise Wrong("it is not valid yet")
+    if leaf.not_valid_after_utc <= now:
+        raise Wrong("it has already expired")
+    if leaf.not_valid_after_utc > now + contents.validity + CLOCK_SKEW:
+        raise Wrong("it is valid for longer than was approved")
+
+
+def _extension(leaf: x509.Certificate, kind: type[T]) -> T | None:
+    try:
+        return leaf.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+_UPN = "1.3.6.1.4.1.311.20.2.3"
+
+
+def _alternative_names(leaf: x509.Certificate) -> set[San]:
+    names = _extension(leaf, x509.SubjectAlternativeName)
+    return {_san(each) for each in names} if names is not None else set()
+
+
+def _san(name: x509.GeneralName) -> San:
+    match name:
+        case x509.DNSName(value=value):
+            return San(SanKind.DNS, value)
+        case x509.RFC822Name(value=value):
+            return San(SanKind.EMAIL, value)
+        case x509.UniformResourceIdentifier(value=value):
+            return San(SanKind.URI, value)
+        case x509.IPAddress(value=ipaddress.IPv4Address() | ipaddress.IPv6Address() as value):
+            return San(SanKind.IP, str(value))
+        case x509.OtherName() if name.type_id.dotted_string == _UPN:
+            return San(SanKind.UPN, _utf8(name.value))
+        case _:
+            raise Wrong(f"it has a subject alternative name of a kind that is never approved: {name!r}")
+
+
+def _utf8(der: bytes) -> str:
+    """The value of a short UTF8String, DER."""
+    if len(der) < 2 or der[0] != 0x0C or der[1] > 0x7F or der[1] != len(der) - 2:  # noqa: PLR2004 - tag and length
+        raise Wrong("a user principal name is no UTF8String")
+    return der[2:].decode("utf-8")

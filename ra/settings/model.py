@@ -1,0 +1,248 @@
+"""The tables of the configuration and their keys; the sentence below a key is its documentation.
+
+Connectors and challenges are known here by `type` alone: their other keys are checked by the plugin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self, get_type_hints
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    model_validator,
+)
+
+from ra.policy.profile import Profile, attribute_oid, extended_key_usage_oid
+
+
+class Address(NamedTuple):
+    """Where a listener binds: `127.0.0.1:8080`, `[::1]:8080`."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _address(value: object) -> Address:
+    host, colon, port = str(value).rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        raise ValueError('write host and port, for example "127.0.0.1:8080"')
+    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?", value):
+        raise ValueError("a name is of small letters, digits, - and _")
+    return value
+
+
+def _database_url(value: str) -> str:
+    if not value.startswith("sqlite:///"):
+        raise ValueError('write "sqlite:///ra.db"')
+    return value
+
+
+def _url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError('write the URL that devices use, for example "https://ra.example.org"')
+    return value.rstrip("/")
+
+
+def _reference(value: str) -> str:
+    if not value.startswith(("file:", "env:")):
+        raise ValueError('a secret is never written here; write "file:PATH" or "env:NAME"')
+    return value
+
+
+def _digest(value: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", value):
+        raise ValueError("write 64 hexadecimal digits")
+    return value
+
+
+def _combination(value: object) -> object:
+    return {"first_match": [value]} if isinstance(value, str) else value
+
+
+SecretReference = Annotated[str, AfterValidator(_reference)]
+ListenAddress = Annotated[Address, BeforeValidator(_address, json_schema_input_type=str)]
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class Section(BaseModel):
+    """A table of the configuration: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Tls(Section):
+    """HTTPS on both listeners."""
+
+    certificate: Path
+    """PEM: the server's certificate, then what is above it."""
+    key: Path
+    """PEM."""
+    key_passphrase: SecretReference | None = None
+
+
+class ApiKey(Section):
+    """A caller that may read `/api/v1/scep/configuration`."""
+
+    label: Name
+    hmac: Annotated[str, AfterValidator(_digest)]
+    """HMAC-SHA-256 of the key under `api_key_secret`, hex."""
+
+
+class Server(Section):
+    """The listeners and what holds for every request."""
+
+    listen: ListenAddress = Address("127.0.0.1", 8080)
+    """SCEP and /api/v1/scep."""
+    admin_listen: ListenAddress = Address("127.0.0.1", 8081)
+    """Probes, metrics and operation; never to be reached by devices."""
+    public_url: Annotated[str, AfterValidator(_url)] = "http://127.0.0.1:8080"
+    """Scheme, host and port as devices reach them, perhaps through a proxy."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that answer; about one for each core."""
+    debug: bool = False
+    """Shows /api/v1/scep/configuration and the API's documentation to everybody, and logs for a human reader."""
+    failure_floor_seconds: Annotated[float, Field(ge=0, le=10)] = 0.05
+    """A uniform failure is answered no sooner, so that its time says nothing."""
+    receive_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 20.0
+    """Until when a request must have arrived whole."""
+    shutdown_grace_seconds: Annotated[int, Field(ge=1, le=300)] = 20
+    """How long running requests may take to end after SIGTERM."""
+    tls: Tls | None = None
+    api_key_secret: SecretReference | None = None
+    """Keys the HMACs of `api_keys`."""
+    api_keys: tuple[ApiKey, ...] = ()
+
+
+class Database(Section):
+    """Where the journal is kept."""
+
+    url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///ra.db"
+    """A relative path lies beside the configuration file."""
+
+
+class PluginSettings(Section):
+    """A connector or a challenge validator: its type, and the keys that its type knows."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    """A built-in name, or one that an installed package brings."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class IdentitySettings(Section):
+    """One RA certificate with its key; a second pair where decryption has a key of its own."""
+
+    certificate: Path
+    """PEM: the RA's certificate, then what is above it."""
+    key: Path
+    """PEM, readable by its owner alone."""
+    key_passphrase: SecretReference | None = None
+    decryption_certificate: Path | None = None
+    decryption_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.decryption_certificate is None) is not (self.decryption_key is None):
+            raise ValueError("write decryption_certificate and decryption_key together, or neither")
+        return self
+
+
+class Combination(Section):
+    """Which validators must agree: one of the three."""
+
+    all_of: tuple[str, ...] = ()
+    any_of: tuple[str, ...] = ()
+    first_match: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(1 for each in (self.all_of, self.any_of, self.first_match) if each) != 1:
+            raise ValueError('write a name, or one of { all_of = ["…"] }, { any_of = ["…"] }, { first_match = ["…"] }')
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.all_of + self.any_of + self.first_match
+
+
+class EndpointSettings(Section):
+    """What joins a profile to the rest."""
+
+    ca_id: Annotated[int, Field(ge=0)] | None = None
+    """`?ca_id=` selects the profile by it."""
+    connector: str
+    """Which of [connectors] issues."""
+    identities: tuple[str, ...] = ()
+    """Which of [identities] open the requests and sign the answers, the newest, which is shown, first. Left out: the
+    only one there is."""
+    challenge: Annotated[
+        Combination | None, BeforeValidator(_combination, json_schema_input_type=str | Combination | None)
+    ] = None
+    """Which of [challenges] lets a request in: a name, or { all_of = [..] }, { any_of = [..] }, { first_match = [..] }."""
+
+    def policy(self, name: str) -> Profile:
+        """The profile itself.
+
+        Raises:
+            Misconfigured: options that cannot be meant.
+        """
+        values = {each: getattr(self, each) for each in _PROFILE_FIELDS}
+        for field, to_oid in _OID_FIELDS.items():
+            values[field] = type(values[field])(map(to_oid, values[field]))
+        return Profile(name=name, **values)
+
+
+_OID_FIELDS: dict[str, Callable[[str], str]] = {
+    "subject_attributes": attribute_oid,
+    "required_subject_attributes": attribute_oid,
+    "allowed_extended_key_usage": extended_key_usage_oid,
+    "default_extended_key_usage": extended_key_usage_oid,
+}
+
+
+def _profile_fields() -> dict[str, Any]:
+    """The fields of a Profile as pydantic takes them: the policy knows no pydantic, and nothing is written twice."""
+    hints = get_type_hints(Profile)
+    defaults = {
+        each.name: each.default if each.default_factory is MISSING else Field(default_factory=each.default_factory)
+        for each in fields(Profile)
+        if each.name != "name"
+    }
+    return {name: (hints[name], default) for name, default in defaults.items()}
+
+
+_PROFILE_FIELDS = _profile_fields()
+
+ProfileSettings = create_model("ProfileSettings", __base__=EndpointSettings, **_PROFILE_FIELDS)
+"""One [profiles.NAME]: an endpoint's keys and every option of ra.policy.profile.Profile."""
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    server: Server = Server()
+    database: Database = Database()
+    connectors: dict[Name, PluginSettings]
+    challenges: dict[Name, PluginSettings] = {}
+    identities: dict[Name, IdentitySettings]
+    profiles: dict[Name, ProfileSettings]

@@ -1,0 +1,208 @@
+"""Logs and metrics: structlog writes one JSON object per line, prometheus-client counts.
+
+METRICS is the one list of what is counted; the documentation prints it. Nothing a device sent is logged unescaped or at
+length, and a key that sounds like a secret is not logged at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Names the directory that workers share their numbers in; prometheus-client reads it once, when it is imported."""
+
+MAX_LOGGED_CHARACTERS = 512
+
+_SECRET_WORDS = re.compile(
+    r"challenge|password|passphrase|secret|token|authorization|api_key|private_key|cookie"
+)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+EventDict = MutableMapping[str, Any]
+
+
+# ---------------------------------------------------------------- metrics
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One row of the table. A metric with `buckets` (seconds) is a histogram, any other a counter."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+ANSWERED = Metric(
+    name="scep_ra_pki_operations_total",
+    help="PKIOperations by outcome: success, pending, the name of a refusal's reason, unreadable, unavailable",
+    labels=("profile", "message_type", "outcome"),
+)
+ANSWER_SECONDS = Metric(
+    name="scep_ra_pki_operation_seconds",
+    help="From a PKIOperation's last byte read to its answer",
+    labels=("profile", "message_type"),
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0),
+)
+HTTP_REQUESTS = Metric(
+    name="scep_ra_http_requests_total",
+    help="HTTP requests answered, by what was asked and the status of the answer",
+    labels=("operation", "status"),
+)
+LEGACY = Metric(
+    name="scep_ra_legacy_algorithms_total",
+    help="Uses of an algorithm that only a profile's `legacy` lets in",
+    labels=("profile", "algorithm"),
+)
+QUIRKS = Metric(
+    name="scep_ra_quirks_total",
+    help="Oddities seen in messages",
+    labels=("profile", "quirk"),
+)
+FAULTS = Metric(
+    name="scep_ra_faults_total",
+    help="Requests answered 500: each is a defect of scep-ra, and the log says where",
+)
+METRICS = (ANSWERED, ANSWER_SECONDS, HTTP_REQUESTS, LEGACY, QUIRKS, FAULTS)
+
+
+class PrometheusMetrics:
+    """Counts what services and web report, and renders it. Implements `ra.service.ports.Metrics`.
+
+    `multiprocess_directory` is what MULTIPROCESS_VARIABLE named when the process started: a scrape then sums up what
+    all workers wrote there.
+    """
+
+    def __init__(self, multiprocess_directory: Path | None = None) -> None:
+        self._own = CollectorRegistry()
+        self._directory = multiprocess_directory
+        self._answered = self._counter(ANSWERED)
+        self._answer_seconds = Histogram(
+            ANSWER_SECONDS.name,
+            ANSWER_SECONDS.help,
+            ANSWER_SECONDS.labels,
+            registry=self._own,
+            buckets=ANSWER_SECONDS.buckets,
+        )
+        self._http_requests = self._counter(HTTP_REQUESTS)
+        self._legacy = self._counter(LEGACY)
+        self._quirks = self._counter(QUIRKS)
+        self._faults = self._counter(FAULTS)
+
+    def answered(self, profile: str, message_type: str, outcome: str, seconds: float) -> None:
+        self._answered.labels(profile, message_type, outcome).inc()
+        self._answer_seconds.labels(profile, message_type).observe(seconds)
+
+    def legacy_used(self, profile: str, algorithm: str) -> None:
+        self._legacy.labels(profile, algorithm).inc()
+
+    def quirk_seen(self, profile: str, quirk: str) -> None:
+        self._quirks.labels(profile, quirk).inc()
+
+    def http_answered(self, operation: str, status: int) -> None:
+        self._http_requests.labels(operation, str(status)).inc()
+
+    def fault(self) -> None:
+        self._faults.inc()
+
+    def scrape(self) -> bytes:
+        """All metrics in the text exposition format."""
+        if self._directory is None:
+            return generate_latest(self._own)
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared, path=str(self._directory))  # type: ignore[no-untyped-call]  # the library's own
+        return generate_latest(shared)
+
+    def _counter(self, metric: Metric) -> Counter:
+        return Counter(metric.name, metric.help, metric.labels, registry=self._own)
+
+
+def clear_metrics_directory(directory: Path) -> None:
+    """Makes the directory that workers share, and empties it of what an earlier run left. To be called before they start."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left_over in directory.glob("*.db"):
+        left_over.unlink()
+
+
+# ---------------------------------------------------------------- logs
+def configure_logs(*, console: bool = False, level: str = "info", stream: TextIO = sys.stdout) -> None:
+    """Sends structlog's events and those of the standard library alike to `stream`.
+
+    `console` means colours and columns for a person, in place of JSON; `level` is debug, info, warning or error.
+    """
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Callable[[Any, str, EventDict], Any]] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        name_traceback,
+        redact,
+        escape,
+    ]
+    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(threshold, logging.INFO), force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, and a URL may hold a message
+
+
+def name_traceback(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Replaces exception information by type and place: the text of an exception may quote what a device sent."""
+    exc_info = event.pop("exc_info", None)
+    error = exc_info[1] if isinstance(exc_info, tuple) else exc_info
+    if isinstance(error, BaseException):
+        event["error"] = type(error).__name__
+        event["where"] = place_of(error)
+    return event
+
+
+def place_of(error: BaseException) -> str:
+    """Where an exception came from, innermost first: `decode.py:120 < pki_operation.py:80`."""
+    places: list[str] = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        places.append(f"{Path(traceback.tb_frame.f_code.co_filename).name}:{traceback.tb_lineno}")
+        traceback = traceback.tb_next
+    return " < ".join(reversed(places[-6:]))
+
+
+def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Hides the value of every key that sounds like a secret."""
+    for key in event:
+        if _SECRET_WORDS.search(key.lower()):
+            event[key] = "***"
+    return event
+
+
+def escape(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Caps text and escapes what could forge a line or steer a terminal; bytes are told by their length alone."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = _escaped(value)
+        elif isinstance(value, bytes | bytearray):
+            event[key] = f"<{len(value)} bytes>"
+    return event
+
+
+def _escaped(text: str) -> str:
+    capped = text if len(text) <= MAX_LOGGED_CHARACTERS else text[:MAX_LOGGED_CHARACTERS] + "…"
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", capped)

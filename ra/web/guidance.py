@@ -1,0 +1,76 @@
+"""What the service tells of itself in words, and how devices are pointed at it. Text only, and true of what is served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ra.scep.names import MessageType, Operation
+
+OPERATIONS = (Operation.GET_CA_CAPS, Operation.GET_CA_CERT, Operation.GET_CA_CERT_CHAIN, Operation.PKI_OPERATION)
+MESSAGE_TYPES = {MessageType.PKCS_REQ: "PKCSReq", MessageType.CERT_POLL: "CertPoll"}
+
+FEATURES = (
+    "several profiles, each with its own CA, challenge and rules, selected by path or ca_id",
+    "enrolment by GET and by POST, with AES, SHA-256, SHA-384 and SHA-512, RSA key transport with PKCS #1 v1.5 or OAEP",
+    "the same request again gets the same certificate",
+    "static challenges with labels and dates",
+)
+
+SECURITY = (
+    "A profile lets nobody in without a challenge unless it says so.",
+    "A certificate says what the profile allows; the extensions of a request are never copied.",
+    "The signature of a message and that of the request in it are verified before anything is decided.",
+    "Failures found after decryption look alike and take the same time.",
+    "Decisions are written to an audit chain before a device is told.",
+    "SHA-1, 3DES, DES and MD5 are refused unless a profile lets them in, and each use is counted.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mdm:
+    """Whether a device management can use this service today, and how."""
+
+    works: bool
+    how: str
+
+
+MDM = {
+    "microsoft_intune": Mdm(
+        works=False,
+        how="Intune writes a challenge of its own into every request, which this version cannot yet have validated.",
+    ),
+    "ios_mdm": Mdm(
+        works=True,
+        how="A SCEP payload (com.apple.security.scep) with this service's URL and a static challenge.",
+    ),
+    "android_enterprise": Mdm(
+        works=True,
+        how="Where the management's agent speaks SCEP, with a static challenge. Android wants an https URL.",
+    ),
+}
+
+
+def instructions(url: str) -> dict[str, tuple[str, ...]]:
+    """How to set up clients against the SCEP URL of one profile, by kind of client."""
+    return {
+        "microsoft_intune": (MDM["microsoft_intune"].how,),
+        "ios_mdm": (
+            f"In the SCEP payload set URL to {url} and Challenge to the profile's challenge.",
+            "Set Keysize to 2048 and Key Usage to 5 (signing and encryption); leave CAFingerprint empty or set it to the CA's.",
+        ),
+        "android_enterprise": (
+            f"In the certificate template of the management set the SCEP server URL to {url}, over https.",
+            "Choose a static challenge, RSA 2048 and SHA-256.",
+        ),
+        "cisco_ios": (
+            f"crypto pki trustpoint RA / enrollment url {url} / password CHALLENGE / rsakeypair RA 2048 / hash sha256",
+        ),
+        "strongswan": (
+            f"pki --scepca --url {url} --caout ca.pem",
+            f"pki --scep --url {url} --in key.der --dn 'CN=device' --password CHALLENGE --cacert-enc ra.der --cacert-sig ca.der",
+        ),
+        "certmonger": (
+            f"getcert add-scep-ca -c ra -u {url}",
+            "getcert request -c ra -f cert.pem -k key.pem -N CN=device -L CHALLENGE",
+        ),
+    }

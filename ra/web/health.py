@@ -1,0 +1,79 @@
+"""Whether the service can work, for people (`/api/v1/scep/health`) and for probes (`/livez`, `/readyz`)."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from ra.service.health import HealthReport, Status
+from ra.web.callers import Callers
+from ra.web.edge import log_line
+from ra.web.recent import Recent
+from ra.web.services import Services
+
+KEEP_SECONDS = 2.0
+
+
+class ComponentModel(BaseModel):
+    """One part of the service; the detail is for known callers, as it may name what lies behind the service."""
+
+    status: Status
+    detail: str | None = None
+
+
+class HealthModel(BaseModel):
+    """`failed` when the database or a key fails; `degraded` while a CA is away."""
+
+    status: Status
+    components: dict[str, ComponentModel]
+
+
+def recent_health(services: Services) -> Recent[HealthReport]:
+    return Recent(services.check_health, services.clock, KEEP_SECONDS)
+
+
+def health_router(reports: Recent[HealthReport], callers: Callers) -> APIRouter:
+    """The public health page."""
+    router = APIRouter(tags=["service"])
+
+    @router.get("/api/v1/scep/health", responses={503: {"model": HealthModel}}, response_model_exclude_none=True)
+    async def health(request: Request, response: Response) -> HealthModel:
+        """State of the database, the keys and the connectors."""
+        log_line(request.scope)["operation"] = "health"
+        report = await reports.get()
+        response.status_code = http_status(report)
+        known = callers.label_of(request.headers) is not None
+        return HealthModel(
+            status=report.status,
+            components={
+                name: ComponentModel(status=each.status, detail=each.detail if known else None)
+                for name, each in report.components.items()
+            },
+        )
+
+    return router
+
+
+def probe_router(reports: Recent[HealthReport]) -> APIRouter:
+    """The probes of the admin listener."""
+    router = APIRouter(tags=["probes"])
+
+    @router.get("/livez")
+    async def livez(request: Request) -> dict[str, Status]:
+        """Whether the process answers at all."""
+        log_line(request.scope)["operation"] = "livez"
+        return {"status": Status.OK}
+
+    @router.get("/readyz", responses={503: {"model": HealthModel}})
+    async def readyz(request: Request, response: Response) -> HealthModel:
+        """Whether devices should be sent here: a CA that is away does not matter, as requests wait for it."""
+        log_line(request.scope)["operation"] = "readyz"
+        report = await reports.get()
+        response.status_code = http_status(report)
+        return HealthModel.model_validate(report, from_attributes=True)
+
+    return router
+
+
+def http_status(report: HealthReport) -> int:
+    return 503 if report.status is Status.FAILED else 200

@@ -1,0 +1,51 @@
+"""What the web is given by bootstrap. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ra.journal.records import Statistics
+from ra.service.endpoint import Directory, Endpoint
+from ra.service.health import HealthReport
+from ra.service.pki_operation import Answer
+from ra.service.ports import Clock
+from ra.web.api_keys import ApiKeys
+
+
+class WebMetrics(Protocol):
+    """What the web counts; names and labels are listed in ra/telemetry.py."""
+
+    def http_answered(self, operation: str, status: int) -> None:
+        """One HTTP request; `operation` is from a small fixed set of words."""
+
+    def fault(self) -> None:
+        """One request that was answered 500."""
+
+    def scrape(self) -> bytes:
+        """All metrics in Prometheus' text exposition format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything the two applications need.
+
+    Attributes:
+        answer: `PkiOperation.answer`.
+        check_health: `Health.check`.
+        read_statistics: raises ra.errors.Unavailable.
+        public_url: scheme, host and port as devices reach them, without a slash at the end.
+        debug: shows the configuration and the OpenAPI description to everybody.
+    """
+
+    version: str
+    directory: Directory
+    answer: Callable[[Endpoint, bytes], Awaitable[Answer]]
+    check_health: Callable[[], Awaitable[HealthReport]]
+    read_statistics: Callable[[], Awaitable[Statistics]]
+    clock: Clock
+    metrics: WebMetrics
+    api_keys: ApiKeys
+    public_url: str
+    debug: bool = False

@@ -1,0 +1,85 @@
+// Enrols once with jscep: java -cp 'JARS/*' Enrol.java URL CHALLENGE DIRECTORY COMMON_NAME
+//
+// Writes DIRECTORY/key.pem (PKCS #8) and DIRECTORY/certificate.pem. Exit code 0: enrolled; 3: the reply is a CertRep
+// FAILURE, whose failInfo is printed; 4: PENDING; anything else: jscep could not talk to the server.
+
+import java.math.BigInteger;
+import java.net.URI;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.KeyPair;
+import java.security.KeyPairGenerator;
+import java.security.cert.Certificate;
+import java.security.cert.X509Certificate;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
+import java.util.Base64;
+import java.util.Date;
+import org.bouncycastle.asn1.DERPrintableString;
+import org.bouncycastle.asn1.pkcs.PKCSObjectIdentifiers;
+import org.bouncycastle.asn1.x500.X500Name;
+import org.bouncycastle.cert.jcajce.JcaX509CertificateConverter;
+import org.bouncycastle.cert.jcajce.JcaX509v3CertificateBuilder;
+import org.bouncycastle.operator.ContentSigner;
+import org.bouncycastle.operator.jcajce.JcaContentSignerBuilder;
+import org.bouncycastle.pkcs.PKCS10CertificationRequest;
+import org.bouncycastle.pkcs.jcajce.JcaPKCS10CertificationRequestBuilder;
+import org.jscep.client.Client;
+import org.jscep.client.EnrollmentResponse;
+import org.jscep.client.verification.OptimisticCertificateVerifier;
+
+public final class Enrol {
+    private static final int FAILURE = 3;
+    private static final int PENDING = 4;
+
+    public static void main(String[] arguments) throws Exception {
+        String url = arguments[0];
+        String challenge = arguments[1];
+        Path directory = Path.of(arguments[2]);
+        X500Name subject = new X500Name("CN=" + arguments[3]);
+
+        KeyPair keys = generateKeys();
+        ContentSigner signer = new JcaContentSignerBuilder("SHA256withRSA").build(keys.getPrivate());
+        Client client = new Client(URI.create(url).toURL(), new OptimisticCertificateVerifier());
+        EnrollmentResponse response = client.enrol(
+            selfSign(keys, subject, signer), keys.getPrivate(), request(keys, subject, challenge, signer));
+
+        if (response.isFailure()) {
+            System.err.println("FAILURE " + response.getFailInfo());
+            System.exit(FAILURE);
+        }
+        if (response.isPending()) {
+            System.err.println("PENDING");
+            System.exit(PENDING);
+        }
+        write(directory.resolve("key.pem"), "PRIVATE KEY", keys.getPrivate().getEncoded());
+        Certificate issued = response.getCertStore().getCertificates(null).iterator().next();
+        write(directory.resolve("certificate.pem"), "CERTIFICATE", issued.getEncoded());
+    }
+
+    private static KeyPair generateKeys() throws Exception {
+        KeyPairGenerator generator = KeyPairGenerator.getInstance("RSA");
+        generator.initialize(2048);
+        return generator.generateKeyPair();
+    }
+
+    private static X509Certificate selfSign(KeyPair keys, X500Name subject, ContentSigner signer) throws Exception {
+        Instant now = Instant.now();
+        JcaX509v3CertificateBuilder builder = new JcaX509v3CertificateBuilder(
+            subject, BigInteger.ONE, Date.from(now.minus(1, ChronoUnit.HOURS)), Date.from(now.plus(1, ChronoUnit.DAYS)),
+            subject, keys.getPublic());
+        return new JcaX509CertificateConverter().getCertificate(builder.build(signer));
+    }
+
+    private static PKCS10CertificationRequest request(
+            KeyPair keys, X500Name subject, String challenge, ContentSigner signer) {
+        return new JcaPKCS10CertificationRequestBuilder(subject, keys.getPublic())
+            .addAttribute(PKCSObjectIdentifiers.pkcs_9_at_challengePassword, new DERPrintableString(challenge))
+            .build(signer);
+    }
+
+    private static void write(Path file, String label, byte[] der) throws Exception {
+        String body = Base64.getMimeEncoder(64, new byte[] {'\n'}).encodeToString(der);
+        Files.writeString(file, "-----BEGIN " + label + "-----\n" + body + "\n-----END " + label + "-----\n");
+    }
+}

@@ -1,0 +1,132 @@
+"""Starts scep-ra the way its users do, `init` and `serve`, and stops it again. Needs no test framework: the demo uses it too."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+READY_SECONDS = 30
+STOP_SECONDS = 30
+PAUSE_SECONDS = 0.05
+
+LEGACY_PROFILE = """
+[profiles.legacy]                       # for clients that know nothing better
+ca_id = 2
+connector = "lab"
+challenge = "shared"
+legacy = ["3des", "sha1", "des"]
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningRa:
+    """A scep-ra that serves, with two profiles: `default`, and `legacy`, which lets in 3DES, SHA-1 and DES.
+
+    Attributes:
+        url: of the default profile.
+        admin_url: of the admin listener.
+        directory: with the configuration, keys and certificates.
+        log: what it has written to standard output and standard error.
+    """
+
+    url: str
+    admin_url: str
+    challenge: str
+    directory: Path
+    log: Path
+
+    @property
+    def ca_certificate(self) -> Path:
+        """The issuing CA's certificate, PEM."""
+        return self.directory / "ca.pem"
+
+    def url_of(self, profile: str) -> str:
+        return f"{self.url}/{profile}"
+
+
+@contextmanager
+def running_ra(directory: Path) -> Iterator[RunningRa]:
+    """Sets scep-ra up in a new directory, serves it on free loopback ports, and stops it with SIGTERM.
+
+    Raises:
+        RuntimeError: it does not start, does not stop cleanly, or has a traceback in its log.
+    """
+    port, admin_port = _free_ports(2)
+    answer = _ra("init", str(directory), "--yes", "--json", "--ca-key=rsa:2048", *_listen(port, admin_port))
+    with (directory / "ra.toml").open("a", encoding="utf-8") as configuration:
+        configuration.write(LEGACY_PROFILE)
+    ra = RunningRa(
+        url=answer["url"],
+        admin_url=f"http://127.0.0.1:{admin_port}",
+        challenge=answer["challenge"],
+        directory=directory,
+        log=directory / "server.log",
+    )
+    with ra.log.open("wb") as log:
+        command = [sys.executable, "-m", "ra", "serve", "--config", answer["config"]]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            _wait_until_ready(process, ra)
+            yield ra
+        finally:
+            process.terminate()
+            process.wait(STOP_SECONDS)
+    _check_clean(process, ra)
+
+
+def _ra(*arguments: str) -> dict[str, str]:
+    """Runs one command of scep-ra and reads its JSON."""
+    done = subprocess.run([sys.executable, "-m", "ra", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"scep-ra {arguments[0]} failed:\n{done.stderr}")
+    answer: dict[str, str] = json.loads(done.stdout)
+    return answer
+
+
+def _listen(port: int, admin_port: int) -> tuple[str, str]:
+    return f"--listen=127.0.0.1:{port}", f"--admin-listen=127.0.0.1:{admin_port}"
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], ra: RunningRa) -> None:
+    for _ in range(int(READY_SECONDS / PAUSE_SECONDS)):
+        try:
+            httpx.get(f"{ra.admin_url}/readyz").raise_for_status()
+        except httpx.HTTPError:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PAUSE_SECONDS)
+                break
+        else:
+            return
+    raise RuntimeError(f"scep-ra did not start:\n{_text(ra.log)}")
+
+
+def _check_clean(process: subprocess.Popen[bytes], ra: RunningRa) -> None:
+    text = _text(ra.log)
+    if process.returncode != 0:
+        raise RuntimeError(f"scep-ra ended with {process.returncode}:\n{text}")
+    if "Traceback" in text:
+        raise RuntimeError(f"scep-ra has a traceback in its log:\n{text}")
+
+
+def _text(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now; all are held until all are known, so that they differ."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ra.policy.sid import claims_sid, read_sid, uri_sid
+
+SID = "S-1-5-21-3734714977-4168152908-3764207930-1104"
+EXTENSION = bytes.fromhex(
+    "3040a03e060a2b060104018237190201a030042e"
+    "532d312d352d32312d333733343731343937372d343136383135323930382d333736343230373933302d31313034"
+)
+URI = f"tag:microsoft.com,2022-09-14:sid:{SID}"
+
+
+def test_the_sid_of_the_extension_that_ad_cs_writes_is_read() -> None:
+    sid = read_sid(EXTENSION)
+
+    assert sid == SID
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        EXTENSION[:-1],
+        EXTENSION + b"0",
+        EXTENSION[:-1] + b"\n",
+        EXTENSION.replace(b"\xa0\x30", b"\xa1\x30"),
+        EXTENSION.replace(b"S-1-5-21", b"S-2-5-21"),
+        EXTENSION.replace(b"S-1-5-21", b"S-1-X-21"),
+        SID.encode(),
+    ],
+)
+def test_an_extension_of_another_form_does_not_read(value: bytes) -> None:
+    sid = read_sid(value)
+
+    assert sid is None
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_the_reader_fail(value: bytes) -> None:
+    sid = read_sid(value)
+
+    assert sid is None
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=8))
+def test_every_sid_reads_back_from_the_extension(sub_authorities: list[int]) -> None:
+    sid = "-".join(["S-1-5", *map(str, sub_authorities)]).encode()
+    octets = bytes((0x04, len(sid))) + sid
+    inner = bytes.fromhex("060a2b060104018237190201") + bytes((0xA0, len(octets))) + octets
+    outer = bytes((0xA0, len(inner))) + inner
+
+    read = read_sid(bytes((0x30, len(outer))) + outer)
+
+    assert read == sid.decode()
+
+
+def test_the_sid_of_a_uri_is_read() -> None:
+    sid = uri_sid(URI)
+
+    assert sid == SID
+
+
+@pytest.mark.parametrize("uri", [SID, URI + "%00", URI.upper(), URI + "\n", "tag:microsoft.com,2022-09-14:sid:"])
+def test_a_uri_of_another_form_has_no_sid(uri: str) -> None:
+    sid = uri_sid(uri)
+
+    assert sid is None
+
+
+@pytest.mark.parametrize(
+    "uri", [URI, URI.upper(), URI.replace(":sid:", "%3asid%3a"), URI.replace("t", "%74", 1), "tag:microsoft.com,2099:x"]
+)
+def test_whatever_may_be_taken_for_a_sid_claims_one(uri: str) -> None:
+    claims = claims_sid(uri)
+
+    assert claims
+
+
+@pytest.mark.parametrize("uri", ["https://example.org/", "IntuneDeviceId://0a1b", "tag:example.org,2022:sid:S-1-5"])
+def test_any_other_uri_claims_none(uri: str) -> None:
+    claims = claims_sid(uri)
+
+    assert not claims

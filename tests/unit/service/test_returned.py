@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from connectors.api import ApprovedContents, KeyUsage, NameAttribute, San, SanKind
+from ra.service.returned import Wrong, check
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+CA_KEY, DEVICE_KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH.dotted_string
+UPN = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3")
+
+
+def name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def ca_certificate(key: ec.EllipticCurvePrivateKey = CA_KEY) -> bytes:
+    builder = x509.CertificateBuilder().subject_name(name("CA")).issuer_name(name("CA")).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=3650))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+CONTENTS = ApprovedContents(
+    subject=((NameAttribute("2.5.4.3", "device"),),),
+    subject_alternative_names=(San(SanKind.DNS, "device.example"),),
+    spki=DEVICE_KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+    key_usage=frozenset({KeyUsage.DIGITAL_SIGNATURE}),
+    extended_key_usage=(CLIENT_AUTH,),
+    validity=timedelta(days=365),
+)
+
+
+def leaf(
+    *,
+    subject: str = "device",
+    key: ec.EllipticCurvePrivateKey = DEVICE_KEY,
+    signed_by: ec.EllipticCurvePrivateKey = CA_KEY,
+    not_before: datetime = NOW - timedelta(minutes=5),
+    not_after: datetime = NOW + timedelta(days=365),
+    names: tuple[x509.GeneralName, ...] = (x509.DNSName("device.example"),),
+    usages: tuple[x509.ObjectIdentifier, ...] = (ExtendedKeyUsageOID.CLIENT_AUTH,),
+    ca: bool = False,
+    crl_sign: bool = False,
+) -> bytes:
+    builder = x509.CertificateBuilder().subject_name(name(subject)).issuer_name(name("CA"))
+    builder = builder.public_key(key.public_key()).serial_number(7)
+    builder = builder.not_valid_before(not_before).not_valid_after(not_after)
+    builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    bits: dict[str, Any] = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign"), False
+    )
+    usage = x509.KeyUsage(digital_signature=True, crl_sign=crl_sign, encipher_only=False, decipher_only=False, **bits)
+    builder = builder.add_extension(usage, critical=True)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    if usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    return builder.sign(signed_by, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def test_what_was_decided_passes() -> None:
+    check(leaf(), ca_certificate(), CONTENTS, NOW)
+
+
+def test_every_kind_of_name_is_compared_by_its_value() -> None:
+    upn = b"\x0c\x0buser@domain"
+    names = (x509.RFC822Name("a@example"), x509.OtherName(UPN, upn), x509.UniformResourceIdentifier("urn:x"))
+    approved = (San(SanKind.EMAIL, "a@example"), San(SanKind.UPN, "user@domain"), San(SanKind.URI, "urn:x"))
+
+    check(leaf(names=names), ca_certificate(), replace(CONTENTS, subject_alternative_names=approved), NOW)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "complaint"),
+    [
+        (lambda: leaf(signed_by=OTHER_KEY), "not signed by the CA"),
+        (lambda: leaf(key=OTHER_KEY), "another key"),
+        (lambda: leaf(subject="somebody else"), "subject is not"),
+        (lambda: leaf(names=()), "alternative names are not"),
+        (
+            lambda: leaf(names=(x509.DNSName("device.example"), x509.DNSName("more.example"))),
+            "alternative names are not",
+        ),
+        (lambda: leaf(names=(x509.OtherName(UPN, b"\x16\x01a"),)), "no UTF8String"),
+        (lambda: leaf(names=(x509.RegisteredID(UPN),)), "never approved"),
+        (lambda: leaf(ca=True), "a CA certificate"),
+        (lambda: leaf(crl_sign=True), "key usages that were not approved"),
+        (lambda: leaf(usages=()), "no extended key usage"),
+        (lambda: leaf(usages=(ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.CODE_SIGNING)), "1.3.6.1.5.5.7.3.3"),
+        (lambda: leaf(not_before=NOW + timedelta(hours=2)), "not valid yet"),
+        (lambda: leaf(not_before=NOW - timedelta(days=2), not_after=NOW), "expired"),
+        (lambda: leaf(not_after=NOW + timedelta(days=366)), "longer than was approved"),
+        (lambda: b"no certificate", "cannot be read"),
+    ],
+)
+def test_what_was_not_decided_is_wrong(certificate: Callable[[], bytes], complaint: str) -> None:
+    with pytest.raises(Wrong, match=complaint):
+        check(certificate(), ca_certificate(), CONTENTS, NOW)
