@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 CONTENT_KEY = bytes(16)
 
 
-def rate(*, processes: int, ca_key_bits: int, ra_key_bits: int = 2048, seconds: float = 3.0) -> float:
+def rate(*, processes: int, ca_key_bits: int, ra_key_bits: int = 2048, seconds: float = 2.0) -> float:
     """Enrolments per second that the private keys allow: one RA decryption, one RA signature, one CA signature each."""
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(_loop, ca_key_bits, ra_key_bits, seconds) for _ in range(processes)]

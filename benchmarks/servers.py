@@ -58,7 +58,8 @@ def scep_ra(directory: Path, *, ca_key_bits: int, workers: tuple[int, ...]) -> l
     program = (sys.executable, "-m", "ra")
     template = directory / f"scep-ra-{ca_key_bits}"
     port = free_port()
-    options = (f"--ca-key=rsa:{ca_key_bits}", "--ra-key=rsa:2048", f"--listen=127.0.0.1:{port}", "--yes", "--json")
+    listen = (f"--listen=127.0.0.1:{port}", f"--admin-listen=127.0.0.1:{free_port()}")
+    options = (f"--ca-key=rsa:{ca_key_bits}", "--ra-key=rsa:2048", *listen, "--yes", "--json")
     said = subprocess.run([*program, "init", str(template), *options], check=True, capture_output=True, text=True)
     answer = json.loads(said.stdout)
     return [

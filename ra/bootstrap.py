@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from pydantic import ValidationError
@@ -30,6 +31,7 @@ from ra.challenge.api import Validator
 from ra.challenge.combine import AllOf, AnyOf, Checked, FirstMatch
 from ra.errors import Misconfigured, RaError
 from ra.journal.database import Journal
+from ra.journal.refusals import RefusalLog
 from ra.journal.statistics import count
 from ra.keyring.checks import examine, insist
 from ra.keyring.files import load_identity
@@ -47,8 +49,6 @@ from ra.telemetry import MULTIPROCESS_VARIABLE, PrometheusMetrics, configure_log
 from ra.web.api_keys import ApiKeys
 from ra.web.app import Application, Listeners, build_admin, build_public
 from ra.web.services import Services
-
-T = TypeVar("T")
 
 FACTORY = "ra.bootstrap:application"
 """What uvicorn's workers import and call."""
@@ -153,14 +153,18 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack) -> Lis
 
     journal = await Journal.open(configuration.settings.database.url, directory=configuration.directory)
     stack.push_async_callback(journal.aclose)
+    refusals = RefusalLog(journal)
+    _run(stack, refusals.run(clock.sleep))
+    _run(stack, _end_with_the_writer(journal, clock))
     enrolments = Enrolments(journal=journal, clock=clock, entropy=entropy)
     stack.push_async_callback(enrolments.drain)
     operation = PkiOperation(
         enrolments=enrolments,
-        polls=Polls(journal),
+        polls=Polls(journal=journal, clock=clock),
         clock=clock,
         entropy=entropy,
         metrics=metrics,
+        refusals=refusals,
         failure_floor_seconds=server.failure_floor_seconds,
     )
     health = Health(directory=front.endpoints, journal=journal, clock=clock)
@@ -177,6 +181,25 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack) -> Lis
         debug=server.debug,
     )
     return Listeners(public=build_public(services), admin=build_admin(services), admin_port=server.admin_listen.port)
+
+
+def _run(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Runs something beside the requests, until the worker stops."""
+    task = asyncio.create_task(work)
+
+    async def stop() -> None:
+        task.cancel()
+        await asyncio.wait({task})
+
+    stack.push_async_callback(stop)
+
+
+async def _end_with_the_writer(journal: Journal, clock: SystemClock) -> None:
+    """Without the journal's writer a worker can promise nothing: it ends, and is started anew."""
+    while journal.is_alive:
+        await clock.sleep(1)
+    structlog.get_logger("ra.bootstrap").error("the journal's writer has died; this worker ends")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _metrics_directory() -> Path | None:
@@ -208,7 +231,7 @@ async def _front(configuration: Configuration, stack: AsyncExitStack, clock: Sys
         stack.push_async_callback(connected[name].aclose)
         with _naming(f"connectors.{name}"):
             chains[name] = await connected[name].ca_chain()
-    identities = _identities(configuration)
+    identities = load_identities(configuration)
     validators = {
         name: await _validator(configuration, name, stack, clock, warnings.append)
         for name in configuration.settings.challenges
@@ -234,7 +257,12 @@ async def _front(configuration: Configuration, stack: AsyncExitStack, clock: Sys
     return Front(endpoints=Directory(endpoints), warnings=tuple(warnings))
 
 
-def _identities(configuration: Configuration) -> dict[str, Identity]:
+def load_identities(configuration: Configuration) -> dict[str, Identity]:
+    """The RA's identities by name, not yet looked at.
+
+    Raises:
+        Misconfigured: a key or certificate cannot be read.
+    """
     here = configuration.directory
     return {
         name: load_identity(

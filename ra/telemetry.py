@@ -23,9 +23,7 @@ MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 MAX_LOGGED_CHARACTERS = 512
 
-_SECRET_WORDS = re.compile(
-    r"challenge|password|passphrase|secret|token|authorization|api_key|private_key|cookie"
-)
+_SECRET_WORDS = re.compile(r"challenge|password|passphrase|secret|token|authorization|api_key|private_key|cookie")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 EventDict = MutableMapping[str, Any]

@@ -6,7 +6,7 @@ There is no second choice: what cannot be loaded stops the start.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -27,7 +27,7 @@ class Plugin:
 
     kind: str
     options: type[Any]
-    connect: Callable[..., Awaitable[Validator]] = field(repr=False)
+    connect: Callable[..., Coroutine[Any, Any, Validator]] = field(repr=False)
 
 
 def built_in() -> tuple[EntryPoint, ...]:

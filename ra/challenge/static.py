@@ -101,12 +101,12 @@ async def connect(options: Options, services: Services) -> Static:
     secrets = tuple(_read(each, services) for each in options.secrets)
     for noun, values in (("label", [each.label for each in secrets]), ("secret", [each.digest for each in secrets])):
         if max(Counter(values).values()) > 1:
-            raise Misconfigured(f"challenge {services.name!r}: two of its secrets have the same {noun}")
+            raise Misconfigured(f"two secrets have the same {noun}")
     return Static(services.name, secrets)
 
 
 def _read(options: SecretOptions, services: Services) -> _Secret:
-    where = f"challenge {services.name!r}, secret {options.label!r}"
+    where = f"secret {options.label!r}"
     value = services.read_secret(options.value_from).reveal().removesuffix("\n").removesuffix("\r")
     if len(value) < MIN_LENGTH:
         raise Misconfigured(f"{where}: it has {len(value)} characters; at least {MIN_LENGTH} are needed")

@@ -36,7 +36,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = _app(arguments)(list(arguments), prog_name="scep-ra", standalone_mode=False)
     except typer.TyperException as error:
-        return complain(error.format_message(), NOT_CONFIGURED, as_json=as_json)
+        # A group that is named without a command has printed its help and raises no message.
+        return complain(error.format_message() or "name a command", NOT_CONFIGURED, as_json=as_json)
     except (typer.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except BrokenPipeError:
@@ -78,12 +79,18 @@ def _app(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(__version__)
         raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 def _not_loaded() -> None:

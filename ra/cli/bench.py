@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import quantiles
 from threading import local
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -26,6 +25,9 @@ from ra.cli.output import FAILED, AsJson, show
 from ra.client.client import Enrolled, ScepClient
 from ra.client.csr import read_subject, write_csr
 from ra.client.errors import ClientError, Unreachable
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +101,19 @@ class _Enroller:
 
 def summary(attempts: Sequence[Attempt], seconds: float) -> dict[str, Any]:
     """What is told of a run that took so long in all."""
-    good = [each.seconds * 1000 for each in attempts if not each.failure]
-    cuts = quantiles(good, n=100, method="inclusive") if len(good) > 1 else [*good, *([0.0] if not good else [])] * 99
+    good = sorted(each.seconds * 1000 for each in attempts if not each.failure)
     return {
         "devices": len(attempts),
         "failed": len(attempts) - len(good),
         "seconds": round(seconds, 3),
         "per_second": round(len(good) / seconds, 1),
-        "milliseconds": {"p50": round(cuts[49], 1), "p95": round(cuts[94], 1), "p99": round(cuts[98], 1)},
+        "milliseconds": {f"p{each}": _percentile(good, each) for each in (50, 95, 99)},
         "failures": sorted({each.failure for each in attempts if each.failure}),
     }
+
+
+def _percentile(ascending: Sequence[float], percent: int) -> float:
+    return round(ascending[len(ascending) * percent // 100], 1) if ascending else 0.0
 
 
 def _table(value: dict[str, Any]) -> Table:
@@ -122,7 +127,7 @@ def _table(value: dict[str, Any]) -> Table:
     return table
 
 
-def _each[T, R](work: Callable[[T], R], items: Sequence[T], threads: int, advance: Callable[[], None]) -> list[R]:
+def _each(work: Callable[[T], R], items: Sequence[T], threads: int, advance: Callable[[], None]) -> list[R]:
     with ThreadPoolExecutor(threads) as pool:
         results = []
         for result in pool.map(work, items):

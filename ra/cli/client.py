@@ -14,9 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from connectors.keyfiles import make_key
 from ra.cli import device
-from ra.cli.device import load_pending, load_signer, save_key
+from ra.cli.device import load_pending, load_signer, own_key
 from ra.cli.output import AsJson, show
 from ra.client.client import Enrolled, ScepClient, Waiting
 from ra.client.csr import read_general_name, read_subject, write_csr
@@ -112,11 +111,11 @@ def enrol(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and enrol it (PKCSReq)."""
-    key, names = make_key(key_type), [read_general_name(each) for each in san or ()]
-    csr = write_csr(key, read_subject(subject), subject_alternative_names=names, challenge_password=challenge)
+    name, names = read_subject(subject), [read_general_name(each) for each in san or ()]
     with Peer(url=url, fingerprint=ca_fingerprint, legacy=legacy, tls_ca=tls_ca).connect() as scep:
         scep.ca_certificates()  # nothing is written for a server that is not there
-        save_key(out, key)
+        key = own_key(out, key_type)
+        csr = write_csr(key, name, subject_alternative_names=names, challenge_password=challenge)
         _settle(scep, scep.enrol(key, csr), out, as_json=as_json)
 
 
@@ -133,11 +132,12 @@ def renew(
     as_json: AsJson = False,
 ) -> None:
     """Make a new key and have the certificate of an earlier enrolment succeeded (RenewalReq)."""
-    signer, key = load_signer(earlier), make_key(key_type)
-    csr = write_csr(key, signer.certificate.subject, subject_alternative_names=_names_of(signer.certificate))
+    signer = load_signer(earlier)
+    name, names = signer.certificate.subject, _names_of(signer.certificate)
     with Peer(url=url, fingerprint=ca_fingerprint, legacy=legacy, tls_ca=tls_ca).connect() as scep:
         scep.ca_certificates()
-        save_key(out, key)
+        key = own_key(out, key_type)
+        csr = write_csr(key, name, subject_alternative_names=names)
         _settle(scep, scep.renew(signer, key, csr), out, as_json=as_json)
 
 

@@ -21,7 +21,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from connectors.keyfiles import PrivateKey, read_certificates, read_private_key, write_certificates, write_private_key
+from connectors.keyfiles import (
+    PrivateKey,
+    make_key,
+    read_certificates,
+    read_private_key,
+    write_certificates,
+    write_private_key,
+)
 from ra.client.algorithms import Key
 from ra.client.authority import CaCertificates
 from ra.client.client import Enrolled, Transaction
@@ -31,10 +38,22 @@ from ra.client.signed import Signer
 KEY, CERTIFICATE, CA, PENDING = "key.pem", "certificate.pem", "ca.pem", "pending.json"
 
 
-def save_key(directory: Path, key: PrivateKey) -> None:
-    """Writes the key before anything is asked for it: a certificate whose key is lost is worth nothing."""
+def own_key(directory: Path, key_type: str) -> PrivateKey:
+    """The device's key, made and written before anything is asked for it: a certificate whose key is lost is worth nothing.
+
+    A key whose certificate never came is taken up again, so that the server knows the request again.
+
+    Raises:
+        BadArgument: the directory has a certificate already.
+    """
+    if (directory / CERTIFICATE).exists():
+        raise BadArgument(f"{directory} holds a certificate already: name another directory, or renew it.")
+    if (directory / KEY).exists():
+        return read_private_key(directory / KEY, None)
     directory.mkdir(parents=True, exist_ok=True)
+    key = make_key(key_type)
     write_private_key(directory / KEY, key, None)
+    return key
 
 
 def save_certificate(directory: Path, enrolled: Enrolled, ca: CaCertificates) -> None:

@@ -6,9 +6,9 @@ import asyncio
 import json
 import secrets
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from cryptography.hazmat.primitives import hashes
@@ -21,7 +21,11 @@ from ra.cli.output import AsJson, show
 from ra.errors import Misconfigured
 from ra.service.identity import Wish, obtain
 from ra.settings.load import Configuration, load
+from ra.settings.model import Address, read_address
 from ra.web.api_keys import digest
+
+CaKey = Literal["rsa:2048", "rsa:3072", "rsa:4096", "ec:p256", "ec:p384"]
+RaKey = Literal["rsa:2048", "rsa:3072", "rsa:4096"]
 
 CHALLENGE_CHARACTERS = 24
 """Of 57: more than 128 bits, and still typed into a device without despair."""
@@ -86,15 +90,41 @@ class Plan:
     legacy: tuple[str, ...]
 
 
+def _random_challenge() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(CHALLENGE_CHARACTERS))
+
+
+def _random_secret() -> str:
+    return secrets.token_urlsafe(32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secrets:
+    """What nobody but this directory knows."""
+
+    challenge: str = field(default_factory=_random_challenge, repr=False)
+    ca_passphrase: str = field(default_factory=_random_secret, repr=False)
+    ra_passphrase: str = field(default_factory=_random_secret, repr=False)
+    api_key: str = field(default_factory=_random_secret, repr=False)
+    api_key_secret: str = field(default_factory=_random_secret, repr=False)
+
+    def files(self) -> dict[str, str]:
+        return {
+            "challenge.txt": self.challenge,
+            "ca.passphrase": self.ca_passphrase,
+            "ra.passphrase": self.ra_passphrase,
+            "api-key.txt": self.api_key,
+            "api-keys.secret": self.api_key_secret,
+        }
+
+
 def command(
     directory: Annotated[Path, typer.Argument(help="A new or empty directory.", show_default=False)],
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
     ca_name: Annotated[str, typer.Option("--ca-name", help="commonName of the CA.")] = "scep-ra CA",
-    ca_key: Annotated[
-        str, typer.Option("--ca-key", help="rsa:2048, rsa:3072, rsa:4096, ec:p256 or ec:p384.")
-    ] = "rsa:3072",
-    ra_key: Annotated[str, typer.Option("--ra-key", help="rsa:2048, rsa:3072 or rsa:4096.")] = "rsa:2048",
+    ca_key: Annotated[CaKey, typer.Option("--ca-key", help="The CA's key.")] = "rsa:3072",
+    ra_key: Annotated[RaKey, typer.Option("--ra-key", help="The RA's key.")] = "rsa:2048",
     listen: Annotated[str, typer.Option("--listen", help="HOST:PORT for devices.")] = "127.0.0.1:8080",
     admin_listen: Annotated[
         str | None,
@@ -122,23 +152,24 @@ def command(
     if not yes:
         typer.echo(f"A CA ({plan.ca_key}) and an RA ({plan.ra_key}) in {directory}, reached at {plan.public_url}/scep.")
         typer.confirm("Write it?", default=True, abort=True)
-    challenge = write(plan)
+    _announce(plan, write(plan), as_json=as_json)
+
+
+def _announce(plan: Plan, challenge: str, *, as_json: bool) -> None:
     value = {
         "url": f"{plan.public_url}/scep",
         "challenge": challenge,
-        "config": str(directory / "ra.toml"),
-        "ca_fingerprint": _fingerprint(directory / "ca.pem"),
-        "api_key_file": str(directory / "api-key.txt"),
+        "config": str(plan.directory / "ra.toml"),
+        "ca_fingerprint": read_certificates(plan.directory / "ca.pem")[0].fingerprint(hashes.SHA256()).hex(),
+        "api_key_file": str(plan.directory / "api-key.txt"),
     }
-    text = "\n".join(
-        [
-            f"Enrolment URL  {value['url']}",
-            f"Challenge      {challenge}",
-            f"CA SHA-256     {value['ca_fingerprint']}",
-            f"Now            scep-ra serve --config {value['config']}",
-        ]
+    lines = (
+        f"Enrolment URL  {value['url']}",
+        f"Challenge      {challenge}",
+        f"CA SHA-256     {value['ca_fingerprint']}",
+        f"Now            scep-ra serve --config {value['config']}",
     )
-    show(value, text, as_json=as_json)
+    show(value, "\n".join(lines), as_json=as_json)
 
 
 def write(plan: Plan) -> str:
@@ -147,20 +178,17 @@ def write(plan: Plan) -> str:
     Raises:
         Misconfigured: the directory holds something, or the plan cannot be served.
     """
-    _prepare(plan.directory)
     directory = plan.directory
-    ca_passphrase, ra_passphrase = Secret(secrets.token_urlsafe(32)), Secret(secrets.token_urlsafe(32))
-    challenge = "".join(secrets.choice(_ALPHABET) for _ in range(CHALLENGE_CHARACTERS))
-    _write_secret(directory / "ca.passphrase", ca_passphrase.reveal())
-    _write_secret(directory / "ra.passphrase", ra_passphrase.reveal())
-    _write_secret(directory / "challenge.txt", challenge)
+    _prepare(directory)
+    made = Secrets()
+    configuration = _write_configuration(plan, digest(made.api_key_secret.encode(), made.api_key))
+    for name, value in made.files().items():
+        _write_secret(directory / name, value)
     now = bootstrap.SystemClock().now()
-    create_ca(directory, key_spec=plan.ca_key, name=plan.ca_name, passphrase=ca_passphrase, now=now)
-    (directory / "ra.toml").write_text(_configuration(plan, _write_api_key(directory)), "utf-8")
-    configuration = load(directory / "ra.toml")
-    asyncio.run(_obtain_identity(plan, configuration, ra_passphrase))
+    create_ca(directory, key_spec=plan.ca_key, name=plan.ca_name, passphrase=Secret(made.ca_passphrase), now=now)
+    asyncio.run(_obtain_identity(plan, configuration, Secret(made.ra_passphrase)))
     bootstrap.prepare(configuration)
-    return challenge
+    return made.challenge
 
 
 async def _obtain_identity(plan: Plan, configuration: Configuration, passphrase: Secret) -> None:
@@ -193,12 +221,15 @@ def _write_secret(path: Path, value: str) -> None:
     path.write_text(value + "\n", "utf-8")
 
 
-def _write_api_key(directory: Path) -> str:
-    """Makes an API key and the secret that keys its HMAC; returns the HMAC, hex."""
-    secret, api_key = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
-    _write_secret(directory / "api-keys.secret", secret)
-    _write_secret(directory / "api-key.txt", api_key)
-    return digest(secret.encode(), api_key)
+def _write_configuration(plan: Plan, api_key_hmac: str) -> Configuration:
+    """Writes ra.toml and reads it back; one that does not do is gone again before anything else is written."""
+    path = plan.directory / "ra.toml"
+    path.write_text(_configuration(plan, api_key_hmac), "utf-8")
+    try:
+        return load(path)
+    except Misconfigured:
+        path.unlink()
+        raise
 
 
 def _configuration(plan: Plan, api_key_hmac: str) -> str:
@@ -213,10 +244,11 @@ def _configuration(plan: Plan, api_key_hmac: str) -> str:
 
 
 def _admin_listen(listen: str) -> str:
-    port = listen.rpartition(":")[2]
-    if not (port.isascii() and port.isdigit()):
-        raise typer.BadParameter('write host and port, for example "127.0.0.1:8080"', param_hint="--listen")
-    return f"127.0.0.1:{int(port) + 1}"
+    """This machine alone, and the port above that of the devices."""
+    try:
+        return str(Address("127.0.0.1", read_address(listen).port + 1))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--listen") from None
 
 
 def _public_url(listen: str, *, ask: bool) -> str:
@@ -228,8 +260,3 @@ def _public_url(listen: str, *, ask: bool) -> str:
             "name --public-url: devices cannot reach a server at every address", param_hint="--listen"
         )
     return f"http://{listen}"
-
-
-def _fingerprint(certificate: Path) -> str:
-
-    return read_certificates(certificate)[0].fingerprint(hashes.SHA256()).hex()

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import typer
 from uvicorn import Config
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess
 
 from ra import bootstrap
-from ra.cli.output import DEFAULT_CONFIG, AsJson, ConfigPath, show
+from ra.cli.output import DEFAULT_CONFIG, FAILED, AsJson, ConfigPath, show
 from ra.errors import Misconfigured
 from ra.settings.load import Configuration, load
 from ra.settings.model import Address, Server, Tls
@@ -41,18 +42,21 @@ def command(
     configure_logs(console=server.debug)
     with (
         tempfile.TemporaryDirectory(prefix="scep-ra-metrics-") as metrics,
-        bind(server.listen) as public,
-        bind(server.admin_listen) as admin,
+        bind("server.listen", server.listen) as public,
+        bind("server.admin_listen", server.admin_listen) as admin,
     ):
         _export({MULTIPROCESS_VARIABLE: metrics})
         url, admin_url = f"{server.public_url}/scep", f"{_scheme(server)}://{server.admin_listen}"
         value = {"url": url, "admin_url": admin_url, "workers": server.workers}
         show(value, f"Devices enrol at {url}; operators look at {admin_url}/readyz", as_json=as_json)
-        Multiprocess(uvicorn_config(configuration), [public, admin]).run()
+        supervisor = Multiprocess(uvicorn_config(configuration), [public, admin])
+        supervisor.run()
+    if any(each.exitcode == STARTUP_FAILURE for each in supervisor.processes):
+        raise typer.Exit(FAILED)
 
 
-def bind(address: Address) -> socket.socket:
-    """A listening socket, which worker processes inherit and take connections from in turn.
+def bind(key: str, address: Address) -> socket.socket:
+    """A listening socket, `key` being its name in the configuration. Idle workers take connections from it in turn.
 
     Raises:
         Misconfigured: the address is taken, or not of this machine.
@@ -65,7 +69,7 @@ def bind(address: Address) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise Misconfigured(f"{address} cannot be listened on: {error.strerror or error}") from None
+        raise Misconfigured(f"{key}: {address} cannot be listened on: {error.strerror or error}") from None
     listener.set_inheritable(True)
     return listener
 

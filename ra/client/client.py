@@ -214,6 +214,10 @@ class ScepClient:
 
     def _ask(self, message_type: MessageType, content: bytes, signer: Signer, transaction_id: str) -> Reply:
         """Sends one request and opens the answer, held to the floor."""
+        if not isinstance(signer.key, rsa.RSAPrivateKey):
+            raise BadArgument(
+                "Replies are sealed to the signer's key, which must be RSA; enrol anew instead of renewing."
+            )
         ca = self.ca_certificates()
         if not ca.recipients:
             raise NotOffered(

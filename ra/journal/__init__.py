@@ -5,7 +5,9 @@ Nothing is asked of a CA, and nothing is told to a device, that is not committed
     states.py         the state machine, as data
     records.py        the values that go in and come out
     tables.py         the tables
-    database.py       Journal: runs operations, groups commits, owns the connections
+    database.py       Journal: opens the database and runs operations on it
+    writer.py         groups what is to be committed
+    statements.py     what the database is asked about transactions
     transactions.py   operations on transactions: plain functions (Connection, values) -> value
     certificates.py   operations on issued certificates
     audit.py          append-only record of decisions

@@ -17,17 +17,21 @@ from ra.journal.writer import Job, Writer, is_lost, lost
 
 T = TypeVar("T")
 
-WRITE_DEADLINE_SECONDS = 10
-"""How long an operation waits for its turn."""
+BUSY_TIMEOUT_SECONDS = 5
+"""SQLite's own patience, while another process opens the file for the first time or closes it for the last."""
+
+PATIENCE_SECONDS = 10.0
+"""How long an operation waits for its turn: less than a device waits for its answer."""
 
 
 class Journal:
     """The database, opened by one process. Operations are plain functions of a Connection; a lambda binds the rest."""
 
-    def __init__(self, writer: Writer, writing: Connection, reading: Connection) -> None:
+    def __init__(self, writer: Writer, writing: Connection, reading: Connection, patience_seconds: float) -> None:
         self._writer = writer
         self._writing = writing
         self._reading = reading
+        self._patience_seconds = patience_seconds
 
     @classmethod
     def create(cls, url: str, *, directory: Path) -> None:
@@ -47,8 +51,8 @@ class Journal:
             raise Misconfigured(f"[database] url: {path} cannot be written: {error}") from error
 
     @classmethod
-    async def open(cls, url: str, *, directory: Path) -> Self:
-        """Opens what `create` made, for the running loop.
+    async def open(cls, url: str, *, directory: Path, patience_seconds: float = PATIENCE_SECONDS) -> Self:
+        """Opens what `create` made, for the running loop; an operation waits `patience_seconds` for its turn.
 
         Raises:
             Misconfigured: the URL is not `sqlite:///PATH`, or there is no journal.
@@ -58,11 +62,13 @@ class Journal:
             raise Misconfigured(f"[database] url: {path} does not exist")
         try:
             writing = _connect(path)
+            # The writer waits for its turn by itself: SQLite would sleep, and the loop with it.
+            writing.exec_driver_sql("PRAGMA busy_timeout = 0")
             reading = _connect(path)
             reading.exec_driver_sql("PRAGMA query_only = ON")
         except DBAPIError as error:
             raise Misconfigured(f"[database] url: {path} cannot be opened: {error.orig}") from error
-        return cls(Writer(writing, path.with_name(path.name + ".lock")), writing, reading)
+        return cls(Writer(writing, path.with_name(path.name + ".lock")), writing, reading, patience_seconds)
 
     @property
     def is_alive(self) -> bool:
@@ -82,7 +88,7 @@ class Journal:
         future: asyncio.Future[T] = loop.create_future()
         job = Job(operation, future)
         self._writer.submit(job)
-        deadline = loop.call_later(WRITE_DEADLINE_SECONDS, job.expire)
+        deadline = loop.call_later(self._patience_seconds, job.expire)
         try:
             return await future
         finally:
@@ -124,14 +130,13 @@ def _path(url: str, directory: Path) -> Path:
 
 
 def _engine(path: Path) -> Engine:
-    # No busy timeout: SQLite would sleep on the loop; the writer waits for itself, and readers wait for nobody.
     # AUTOCOMMIT keeps both the driver and SQLAlchemy from beginning transactions of their own.
     return create_engine(
         f"sqlite:///{path}",
         isolation_level="AUTOCOMMIT",
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args={"check_same_thread": False, "timeout": 0},
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_SECONDS},
     )
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Update, and_, bindparam, delete, func, literal, or_, select, union_all, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert  # its ON CONFLICT compiles for SQLite too, not the other way round
 
 from ra.journal.records import Transaction
 from ra.journal.states import State

@@ -24,6 +24,7 @@ REDELIVERY = timedelta(hours=1)
 
 _AUTHORISED = frozenset({State.AUTHORISED})
 _SUBMITTING = frozenset({State.SUBMITTING})
+_REVOKING = frozenset({State.REVOKING})
 _ANSWERABLE = frozenset({State.SUBMITTING, State.PENDING, State.UNKNOWN})
 
 
@@ -229,8 +230,9 @@ def complete_revocation(connection: Connection, which: UUID, now: datetime) -> T
     Raises:
         LostRace: nobody began it.
     """
-    transaction = _settle(connection, which, frozenset({State.REVOKING}), State.REVOKED, now)
+    transaction = _advance(connection, which, _REVOKING, (State.REVOKED,), now)
     mark_revoked(connection, transaction, now)
+    _record(connection, transaction, now, event="revocation")
     return transaction
 
 

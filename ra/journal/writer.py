@@ -121,6 +121,9 @@ class Writer:
             self._abandon()
             for job in jobs:
                 job.error = job.error or lost(error)
+        except BaseException:
+            self._abandon()  # the writer ends; other processes must not wait for this one to end too
+            raise
 
     async def _begin(self) -> None:
         """Begins once no other process writes.
@@ -132,14 +135,14 @@ class Writer:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             await self._in_thread(lambda: fcntl.flock(self._lock, fcntl.LOCK_EX))
-        for _ in range(_BUSY_TRIES):
+        for tries_left in reversed(range(_BUSY_TRIES)):
             try:
-                return self._execute("BEGIN IMMEDIATE")
+                self._execute("BEGIN IMMEDIATE")
+                break
             except OperationalError as error:
-                if not is_busy(error):
+                if not (is_busy(error) and tries_left):
                     raise
             await asyncio.sleep(_BUSY_PAUSE_SECONDS)
-        return self._execute("BEGIN IMMEDIATE")
 
     def _attempt(self, job: Job) -> None:
         """Runs one operation so that its failure undoes its own changes and no others."""

@@ -25,7 +25,8 @@ from ra.policy.key_quality import rsa_weakness
 from ra.policy.names import check_subject, check_subject_alternative_names
 from ra.policy.profile import ANY_EXTENDED_KEY_USAGE, EXTENDED_KEY_USAGES, Curve, Handling, Profile
 from ra.policy.sid import SID_EXTENSION, claims_sid, read_sid, uri_sid
-from ra.scep.csr import Csr, PublicKey
+from ra.scep.ciphers import PublicKey
+from ra.scep.csr import Csr
 from ra.scep.messages import Enrolment
 from ra.scep.names import Digest, Legacy
 

@@ -7,6 +7,7 @@ shapes is declared as one raw node (`TLV`) and taken apart by its reader. Writin
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, TypeVar
 
 from cryptography.hazmat.asn1 import TLV, BitString, Explicit, Implicit, Null, decode_der, encode_der, sequence
@@ -124,6 +125,7 @@ def dotted(der: bytes) -> str:
     return read(ObjectIdentifier, der).dotted_string
 
 
+@lru_cache(maxsize=128)
 def encode_oid(dotted_text: str) -> bytes:
     """An OBJECT IDENTIFIER, DER."""
     return encode_der(ObjectIdentifier(dotted_text))

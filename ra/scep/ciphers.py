@@ -167,13 +167,18 @@ def _named(table: dict[str, T], oid: str, kind: str) -> T:
         raise AlgorithmRefused(f"{kind} algorithm {ABSENT.get(oid, oid)}") from None
 
 
+def legacy_word(algorithm: Digest | Cipher) -> Legacy | None:
+    """The word of a profile's `legacy` that lets the algorithm in; None where it needs none."""
+    return _LEGACY.get(algorithm)
+
+
 def admit(algorithm: Digest | Cipher, legacy: frozenset[Legacy]) -> frozenset[Legacy]:
     """The legacy word that this use of an algorithm counts under, if any.
 
     Raises:
         AlgorithmRefused: it is legacy, and `legacy` does not let it in.
     """
-    word = _LEGACY.get(algorithm)
+    word = legacy_word(algorithm)
     if word is None:
         return frozenset()
     if word not in legacy:

@@ -5,6 +5,7 @@ RFC 2986; RFC 8894 §3.3.1 and §2.3 (challengePassword), §7.3.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,7 +37,9 @@ _BASIC_CONSTRAINTS = "2.5.29.19"
 _UPN = "1.3.6.1.4.1.311.20.2.3"
 T = TypeVar("T")
 
-_UTF8_STRING, _OID_TAG, _SEQUENCE = 0x0C, 0x06, 0x30
+_UTF8_STRING, _PRINTABLE_STRING, _OID_TAG, _SEQUENCE = 0x0C, 0x13, 0x06, 0x30
+_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*")
+_VERSION_OF_APPLE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,10 @@ class SubjectAttribute:
     oid: str
     value: str
     tag: int
+
+
+Subject = tuple[tuple[SubjectAttribute, ...], ...]
+"""RDNs, in the order of the request."""
 
 
 class GeneralNameKind(StrEnum):
@@ -100,7 +107,7 @@ class Csr:
 
     der: bytes
     info: bytes
-    subject: tuple[tuple[SubjectAttribute, ...], ...]
+    subject: Subject
     subject_der: bytes
     spki: bytes
     public_key: PublicKey
@@ -118,7 +125,7 @@ class Csr:
 def read_csr(der: bytes) -> Csr:
     """A PKCS #10 request, DER; what is unusual about it is noted, not refused, unless it could mean two things.
 
-    1. Parse: any version (iOS and macOS send 2), attributes in any order or absent (strongSwan does not sort).
+    1. Parse: version 0 to 2 (iOS and macOS send 2), attributes in any order or absent (strongSwan does not sort).
     2. Check its own signature over certificationRequestInfo as received: proof that the key is held.
     3. Read the attributes: a challengePassword or an extension request that comes twice is refused.
     4. Read the extensions: one that comes twice is refused.
@@ -130,7 +137,10 @@ def read_csr(der: bytes) -> Csr:
     request = asn1.read(asn1.CertificationRequest, der)
     info_der = asn1.raw(request.info)
     info = asn1.read(asn1.CertificationRequestInfo, info_der)
+    if not 0 <= info.version <= _VERSION_OF_APPLE:
+        raise Malformed("no version of PKCS #10")
     spki, subject_der = asn1.raw(info.spki), asn1.raw(info.subject)
+    subject = _read_subject(subject_der)
     key = x509.read_public_key(spki)
     digest = _verify(request, info_der, key)
     attributes = [asn1.parse(each, asn1.Attribute) for each in info.attributes or ()]
@@ -139,7 +149,7 @@ def read_csr(der: bytes) -> Csr:
     return Csr(
         der=der,
         info=info_der,
-        subject=_read_subject(subject_der),
+        subject=subject,
         subject_der=subject_der,
         spki=spki,
         public_key=key,
@@ -151,7 +161,7 @@ def read_csr(der: bytes) -> Csr:
         basic_constraints_ca=bool(_optional(_read_basic_constraints, by_oid.get(_BASIC_CONSTRAINTS))),
         extensions=extensions,
         attributes=tuple(each.type.dotted_string for each in attributes),
-        oddities=_oddities(info, attributes),
+        oddities=_oddities(info, subject, attributes),
     )
 
 
@@ -187,7 +197,7 @@ def _read_extensions(attributes: list[asn1.Attribute]) -> tuple[RequestedExtensi
     return extensions
 
 
-def _read_subject(der: bytes) -> tuple[tuple[SubjectAttribute, ...], ...]:
+def _read_subject(der: bytes) -> Subject:
     return tuple(
         tuple(SubjectAttribute(oid, _attribute_text(tag, value), tag) for oid, tag, value in rdn)
         for rdn in x509.read_name(der)
@@ -264,13 +274,18 @@ def _read_basic_constraints(der: bytes) -> bool:
     return bool(asn1.read(asn1.BasicConstraints, der).ca)
 
 
-def _oddities(info: asn1.CertificationRequestInfo, attributes: list[asn1.Attribute]) -> tuple[str, ...]:
+def _oddities(
+    info: asn1.CertificationRequestInfo, subject: Subject, attributes: list[asn1.Attribute]
+) -> tuple[str, ...]:
     """What is unusual, in words that ra.scep.explain explains."""
     nodes = [asn1.raw(each) for each in info.attributes or ()]
+    strings = [each for rdn in subject for each in rdn if each.tag == _PRINTABLE_STRING]
     found = {
-        "csr-version": info.version != 0,
+        "csr-version-1": info.version == 1,
+        "csr-version-2": info.version == _VERSION_OF_APPLE,
         "csr-no-attributes": info.attributes is None,
         "csr-unsorted-attributes": nodes != sorted(nodes),
         "csr-ms-extension-request": any(each.type.dotted_string == Oid.MS_EXTENSION_REQUEST for each in attributes),
+        "csr-unprintable-string": not all(_PRINTABLE.fullmatch(each.value) for each in strings),
     }
     return tuple(word for word, is_so in found.items() if is_so)

@@ -69,9 +69,14 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertPoll:
-    """CertPoll (RFC 8894 §3.3.3): answered from the outer message; its content is not decrypted."""
+    """CertPoll (RFC 8894 §3.3.3): answered from the outer message; its content is not decrypted.
+
+    Attributes:
+        sealing: None where there is no envelope, or one that the profile does not let in.
+    """
 
     outer: Outer
+    sealing: Sealing | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,12 @@ from ra.journal.records import Refusal as RefusalNote
 from ra.journal.refusals import RefusalLog
 from ra.scep.decode import read_inner, read_outer
 from ra.scep.encode import write_reply
+from ra.scep.enveloped import addresses
 from ra.scep.errors import Answerable, Unreadable
 from ra.scep.header import Header
 from ra.scep.keys import Identity
-from ra.scep.messages import CertPoll, CertQuery, Deferral, Enrolment, Issuance, Outer, Reply, Request
-from ra.scep.names import MessageType
+from ra.scep.messages import CertPoll, CertQuery, Deferral, Enrolment, Issuance, Reply, Request
+from ra.scep.names import Legacy, MessageType
 from ra.service.endpoint import Endpoint
 from ra.service.enrol import Enrolments
 from ra.service.outcome import OUTCOMES, refusal, refused
@@ -91,7 +92,7 @@ class PkiOperation:
             outer = read_outer(message, profile.legacy)  # (2)
         except Answerable as error:
             return await self._refuse(endpoint, error.header, refused(error), started)
-        self._note(endpoint, outer)
+        self._count_legacy(endpoint, outer.legacy)
         try:
             request = read_inner(outer, endpoint.identities, profile.legacy, self._entropy)  # (3)
             reply = await self._carry_out(endpoint, request, arrived_at)  # (4) to (7)
@@ -102,8 +103,9 @@ class PkiOperation:
     async def _carry_out(self, endpoint: Endpoint, request: Request, arrived_at: datetime) -> Reply:
         match request:
             case Enrolment():
-                for each in request.legacy:
-                    self._metrics.legacy_used(endpoint.profile.name, each)
+                self._count_legacy(endpoint, request.legacy)
+                for quirk in (*request.outer.oddities, *request.csr.oddities):
+                    self._metrics.quirk_seen(endpoint.profile.name, quirk)
                 return await self._enrolments.enrol(endpoint, request, arrived_at)
             case CertPoll():
                 return await self._polls.poll(endpoint, request)
@@ -119,7 +121,7 @@ class PkiOperation:
             addressed(endpoint, header),
             self._entropy,
             recipient=request.outer.signer,
-            sealing=None if isinstance(request, CertPoll) else request.sealing,
+            sealing=request.sealing,
             legacy=endpoint.profile.legacy,
         )
         return Answer(
@@ -153,11 +155,9 @@ class PkiOperation:
             detail=error.detail,
         )
 
-    def _note(self, endpoint: Endpoint, outer: Outer) -> None:
-        for each in outer.legacy:
+    def _count_legacy(self, endpoint: Endpoint, used: frozenset[Legacy]) -> None:
+        for each in used:
             self._metrics.legacy_used(endpoint.profile.name, each)
-        for quirk in outer.oddities:
-            self._metrics.quirk_seen(endpoint.profile.name, quirk)
 
     def _count(self, endpoint: Endpoint, message_type: MessageType | None, outcome: str, started: float) -> None:
         kind = message_type.name if message_type else "unknown"
@@ -168,18 +168,10 @@ class PkiOperation:
 def addressed(endpoint: Endpoint, header: Header) -> Identity:
     """The identity that the request's envelope addresses, so that the reply is signed by the one the client knows."""
     for identity in endpoint.identities:
-        if any(
-            _same(identity, recipient.issuer, recipient.serial, recipient.key_id) for recipient in header.recipients
-        ):
+        ours = identity.decryptor.certificate_id
+        if any(addresses(recipient, ours) for recipient in header.recipients):
             return identity
     return endpoint.identities[0]
-
-
-def _same(identity: Identity, issuer: bytes, serial: int, key_id: bytes | None) -> bool:
-    ours = identity.decryptor.certificate_id
-    if key_id is not None:
-        return key_id == ours.key_id
-    return (issuer, serial) == (ours.issuer, ours.serial)
 
 
 _WORDS: dict[type[Reply], str] = {Issuance: "success", Deferral: "pending"}

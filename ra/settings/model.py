@@ -34,7 +34,7 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def _address(value: object) -> Address:
+def read_address(value: object) -> Address:
     host, colon, port = str(value).rpartition(":")
     if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
         raise ValueError('write host and port, for example "127.0.0.1:8080"')
@@ -76,7 +76,7 @@ def _combination(value: object) -> object:
 
 
 SecretReference = Annotated[str, AfterValidator(_reference)]
-ListenAddress = Annotated[Address, BeforeValidator(_address, json_schema_input_type=str)]
+ListenAddress = Annotated[Address, BeforeValidator(read_address, json_schema_input_type=str)]
 Name = Annotated[str, AfterValidator(_name)]
 
 

@@ -166,7 +166,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._at_work and self._stage is not _Stage.BODY:
             self.cycle.keep_alive = False  # the request before the bad one gets its answer, and then it ends
             return
-        if self._at_work:
+        if self._stage is _Stage.BODY:
+            if self.cycle.response_started:
+                self.transport.abort()
+                return
             self._abandon()
         sentence = f"{status.phrase}.\n".encode()
         self.transport.write(

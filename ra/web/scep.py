@@ -87,8 +87,9 @@ class ScepHandler:
             message_type=answer.message_type.name if answer.message_type else "unknown",
             transaction_id=answer.transaction_id,
             outcome=answer.outcome,
-            detail=answer.detail,
         )
+        if answer.detail:
+            log_line(scope)["detail"] = answer.detail
         return HttpReply(body=answer.body, media_type=MediaType.PKI_MESSAGE)
 
 

@@ -167,9 +167,7 @@ def test_a_connection_goes_on_after_an_answer_that_came_before_the_body(server: 
 def test_a_chunked_body_is_read(server: Served) -> None:
     chunks = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
 
-    reply = server.exchange(
-        b"POST /scep HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunks
-    )
+    reply = server.exchange(b"POST /scep HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunks)
 
     assert reply.endswith(b"/scep?0 5")
 
@@ -185,7 +183,9 @@ def test_two_lengths_of_one_body_are_refused(server: Served) -> None:
 
 def test_pipelined_requests_are_answered_in_order(server: Served) -> None:
     with server.connect() as connection:
-        connection.sendall(b"POST /1 HTTP/1.1\r\nContent-Length: 2\r\n\r\nabGET /2 HTTP/1.1\r\nConnection: close\r\n\r\n")
+        connection.sendall(
+            b"POST /1 HTTP/1.1\r\nContent-Length: 2\r\n\r\nabGET /2 HTTP/1.1\r\nConnection: close\r\n\r\n"
+        )
         answers = read_to_end(connection)
 
     assert answers.index(b"/1?0 2") < answers.index(b"/2?0 0")

@@ -9,7 +9,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ra.scep.csr import Csr, GeneralName, GeneralNameKind, PublicKey, RequestedExtension, SubjectAttribute
+from ra.scep.ciphers import PublicKey
+from ra.scep.csr import Csr, GeneralName, GeneralNameKind, RequestedExtension, SubjectAttribute
 from ra.scep.header import CertificateId, Header, TransactionId
 from ra.scep.messages import Enrolment, Outer, Sealing, SignerCertificate
 from ra.scep.names import Cipher, Digest, KeyTransport, MessageType

@@ -61,7 +61,7 @@ def enrol_with_scepclient_2_1(order: Order) -> Path:
 
 
 def enrol_with_scepclient_2_3(order: Order) -> Path:
-    """The same client five years on, told to seal to the certificate that has keyEncipherment."""
+    """Its last release: still SHA-1 and single DES, but DER, and told to seal to the keyEncipherment certificate."""
     return _scepclient("scepclient-2.3", order, "-key-encipherment-selector")
 
 
@@ -187,5 +187,5 @@ CLIENTS = (
     Client("strongSwan pki", ("pki",), "legacy", enrol_with_strongswan),
     Client("certmonger", ("getcert", "certmonger-session", "dbus-run-session"), "default", enrol_with_certmonger),
     Client("jscep", ("java", "jscep"), "default", enrol_with_jscep),
-    Client("micromdm scepclient 2.3", ("scepclient-2.3",), "default", enrol_with_scepclient_2_3),
+    Client("micromdm scepclient 2.3", ("scepclient-2.3",), "legacy", enrol_with_scepclient_2_3),
 )

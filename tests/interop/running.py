@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -48,6 +49,12 @@ class RunningRa:
         """The issuing CA's certificate, PEM."""
         return self.directory / "ca.pem"
 
+    @property
+    def outcomes(self) -> list[str]:
+        """What the log says became of each PKIOperation so far."""
+        lines = [line for line in _text(self.log).splitlines() if line.startswith("{")]
+        return [entry["outcome"] for line in lines if "outcome" in (entry := json.loads(line))]
+
     def url_of(self, profile: str) -> str:
         return f"{self.url}/{profile}"
 
@@ -72,7 +79,7 @@ def running_ra(directory: Path) -> Iterator[RunningRa]:
     )
     with ra.log.open("wb") as log:
         command = [sys.executable, "-m", "ra", "serve", "--config", answer["config"]]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment())
         try:
             _wait_until_ready(process, ra)
             yield ra
@@ -84,11 +91,17 @@ def running_ra(directory: Path) -> Iterator[RunningRa]:
 
 def _ra(*arguments: str) -> dict[str, str]:
     """Runs one command of scep-ra and reads its JSON."""
-    done = subprocess.run([sys.executable, "-m", "ra", *arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "ra", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
     if done.returncode != 0:
         raise RuntimeError(f"scep-ra {arguments[0]} failed:\n{done.stderr}")
     answer: dict[str, str] = json.loads(done.stdout)
     return answer
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what begins with SCEP_RA_: to scep-ra that is configuration, and an unknown key stops it."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("SCEP_RA_")}  # noqa: TID251
 
 
 def _listen(port: int, admin_port: int) -> tuple[str, str]:

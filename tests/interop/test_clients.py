@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.clients import CLIENTS, Client, Order, Refused
+from tests.interop.clients import CLIENTS, Client, Order, Refused, enrol_with_scepclient_2_1
 from tests.interop.running import RunningRa
 from tests.peers import require
 
@@ -33,6 +33,7 @@ def test_a_real_client_enrols(client: Client, ra_server: RunningRa, tmp_path: Pa
 
     openssl("verify", "-x509_strict", "-CAfile", ra_server.ca_certificate, certificate)
     key = tmp_path / "key.pem"
+    assert "success" == ra_server.outcomes[-1]
     assert openssl("pkey", "-in", key, "-pubout") == openssl("x509", "-in", certificate, "-noout", "-pubkey")
     assert "interop.example" in openssl("x509", "-in", certificate, "-noout", "-subject")
 
@@ -48,7 +49,16 @@ def test_a_real_client_understands_the_refusal_of_a_wrong_challenge(
     with pytest.raises(Refused):
         client.enrol(order)
 
+    assert "CHALLENGE_REFUSED" == ra_server.outcomes[-1]
     assert not (tmp_path / "certificate.pem").exists()
+
+
+def test_single_des_and_sha_1_are_refused_where_they_are_not_let_in(ra_server: RunningRa, tmp_path: Path) -> None:
+    require("scepclient")
+    order = Order(ra_server.url_of("default"), ra_server.challenge, tmp_path, "interop.example")
+
+    with pytest.raises(Refused, match="badAlg"):
+        enrol_with_scepclient_2_1(order)
 
 
 def test_certmonger_reads_the_capabilities(ra_server: RunningRa) -> None:

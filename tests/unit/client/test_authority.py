@@ -38,7 +38,7 @@ def shown(*certificates: x509.Certificate) -> CaCertificates:
 def test_capabilities_are_read_in_any_case_and_with_any_line_end() -> None:
     capabilities = read_capabilities(b"aes\r\nSha-256\n\nSomething.example-Else\n")
 
-    assert capabilities.words == ("aes", "Sha-256", "Something.example-Else")
+    assert ("aes", "Sha-256", "Something.example-Else") == capabilities.words
     assert "AES" in capabilities
     assert "SHA-256" in capabilities
     assert "Renewal" not in capabilities
@@ -47,12 +47,12 @@ def test_capabilities_are_read_in_any_case_and_with_any_line_end() -> None:
 def test_scep_standard_implies_what_the_rfc_says_it_implies() -> None:
     capabilities = read_capabilities(b"SCEPStandard")
 
-    assert [word in capabilities for word in ("AES", "SHA-256", "POSTPKIOperation", "Renewal")] == [
+    assert [
         True,
         True,
         True,
         False,
-    ]
+    ] == [word in capabilities for word in ("AES", "SHA-256", "POSTPKIOperation", "Renewal")]
 
 
 @given(st.binary(max_size=200))
@@ -90,11 +90,11 @@ def test_a_single_certificate_is_ca_recipient_and_signer_whatever_its_key_usage(
 def test_roles_are_found_by_key_usage_and_basic_constraints() -> None:
     found = shown(ROOT.certificate, ISSUING.certificate, RECEIVER, SIGNER)
 
-    assert found.recipients == (RECEIVER,)
-    assert found.signers == (SIGNER,)
+    assert (RECEIVER,) == found.recipients
+    assert (SIGNER,) == found.signers
     assert ISSUING.certificate == found.issuer
     assert (ROOT.certificate,) == found.chain
-    assert len(found.all) == 4
+    assert 4 == len(found.all)
 
 
 def test_an_ra_without_key_usage_receives_and_signs() -> None:
@@ -108,7 +108,7 @@ def test_an_issuer_with_an_elliptic_key_alone_can_receive_nothing() -> None:
     constraints = x509.BasicConstraints(ca=True, path_length=None)
     certificate = ROOT.issue(name("Elliptic"), key.public_key(), constraints)
 
-    assert shown(certificate).recipients == ()
+    assert () == shown(certificate).recipients
 
 
 def test_a_list_without_a_ca_is_refused() -> None:

@@ -75,9 +75,9 @@ def test_pending_is_polled_with_the_same_transaction(server: ScepServer) -> None
     enrolled = scep.poll(waiting.transaction)
 
     assert isinstance(enrolled, Enrolled)
-    assert [each.message_type for each in received] == ["19", "20", "20"]
-    assert len({each.transaction_id for each in received}) == 1
-    assert len({each.sender_nonce for each in received}) == 3
+    assert ["19", "20", "20"] == [each.message_type for each in received]
+    assert 1 == len({each.transaction_id for each in received})
+    assert 3 == len({each.sender_nonce for each in received})
 
 
 @pytest.mark.parametrize(("capability", "expected"), [(b"Renewal\n", "17"), (b"", "19")])
@@ -98,6 +98,18 @@ def test_renewal_is_signed_by_the_old_certificate(server: ScepServer, capability
     assert isinstance(second, Enrolled)
     assert new_key.public_key() == second.certificate.public_key()
     assert (expected, first.certificate) == (received[1].message_type, received[1].certificate)
+
+
+def test_a_renewal_that_could_not_be_answered_is_not_sent(server: ScepServer) -> None:
+    scep = client(server, server.issued)
+    enrolled = scep.enrol(ELLIPTIC, write_csr(ELLIPTIC, SUBJECT))
+    assert isinstance(enrolled, Enrolled)
+    sent = len(server.requests)
+
+    with pytest.raises(BadArgument, match="must be RSA"):
+        scep.renew(enrolled.signer, ELLIPTIC, write_csr(ELLIPTIC, SUBJECT))
+
+    assert sent == len(server.requests)
 
 
 def test_a_refusal_is_an_error_with_the_servers_reason(server: ScepServer) -> None:
@@ -162,8 +174,8 @@ def test_post_is_used_where_it_is_announced_and_get_where_it_is_not(server: Scep
     client(server, server.issued, url="http://ra.example/scep?ca_id=1").enrol(KEY, CSR)
 
     operations = [each for each in server.requests if "PKIOperation" in str(each.url)]
-    assert [each.method for each in operations] == ["POST", "GET"]
-    assert operations[0].headers["Content-Type"] == "application/x-pki-message"
+    assert ["POST", "GET"] == [each.method for each in operations]
+    assert "application/x-pki-message" == operations[0].headers["Content-Type"]
     assert operations[1].url.query.startswith(b"ca_id=1&operation=PKIOperation&message=MII")
     assert not {b"+", b"/", b" "} & {bytes([each]) for each in operations[1].url.query.partition(b"message=")[2]}
 
@@ -173,7 +185,7 @@ def test_capabilities_and_certificates_are_fetched_once(server: ScepServer) -> N
     scep.enrol(KEY, CSR)
     scep.enrol(KEY, CSR)
 
-    assert len(server.requests) == 4
+    assert 4 == len(server.requests)
 
 
 def test_the_fingerprint_is_checked_before_anything_is_sent(server: ScepServer) -> None:
@@ -182,7 +194,7 @@ def test_the_fingerprint_is_checked_before_anything_is_sent(server: ScepServer) 
     assert isinstance(client(server, server.issued, ca_fingerprint=fingerprint).enrol(KEY, CSR), Enrolled)
     with pytest.raises(BadReply, match="do not trust"):
         client(server, server.issued, ca_fingerprint="00" * 32).enrol(KEY, CSR)
-    assert len([each for each in server.requests if "PKIOperation" in str(each.url)]) == 1
+    assert 1 == len([each for each in server.requests if "PKIOperation" in str(each.url)])
 
 
 @pytest.mark.parametrize(("key", "csr"), [(ELLIPTIC, CSR), (KEY, b"no CSR")])
@@ -190,7 +202,7 @@ def test_a_csr_that_does_not_fit_is_refused_before_anything_is_sent(server: Scep
     with pytest.raises(BadArgument):
         client(server, server.issued).enrol(key, csr)
 
-    assert server.requests == []
+    assert [] == server.requests
 
 
 def test_getcert_returns_the_certificate_asked_for(server: ScepServer) -> None:

@@ -33,7 +33,7 @@ def test_a_csr_is_signed_by_its_key(make_key: type[Key]) -> None:
 
     assert request.is_signature_valid
     assert key.public_key() == request.public_key()
-    assert request.subject == SUBJECT
+    assert SUBJECT == request.subject
 
 
 def test_a_csr_asks_for_its_extensions_in_the_order_given() -> None:
@@ -66,7 +66,7 @@ def test_a_challenge_password_is_a_printable_string_where_it_fits(password: str,
 def test_a_csr_without_wishes_has_no_attributes() -> None:
     request = x509.load_der_x509_csr(write_csr(pooled_key(0), SUBJECT, digest=Digest.SHA512))
 
-    assert list(request.attributes) == []
+    assert [] == list(request.attributes)
     assert isinstance(request.signature_hash_algorithm, hashes.SHA512)
 
 
@@ -83,13 +83,13 @@ def test_a_self_signed_certificate_names_the_device_and_may_sign_and_receive() -
 def test_a_signer_without_a_subject_still_gets_a_name() -> None:
     certificate = self_signed(pooled_key(0), x509.Name([]), NOW, serial=1)
 
-    assert certificate.subject.rfc4514_string() == "CN=SCEP client"
+    assert "CN=SCEP client" == certificate.subject.rfc4514_string()
 
 
 def test_a_subject_is_read_as_rfc_4514_says() -> None:
     subject = read_subject("CN=device,SERIALNUMBER=42,O=Example")
 
-    assert [each.oid for each in subject] == [NameOID.ORGANIZATION_NAME, NameOID.SERIAL_NUMBER, NameOID.COMMON_NAME]
+    assert [NameOID.ORGANIZATION_NAME, NameOID.SERIAL_NUMBER, NameOID.COMMON_NAME] == [each.oid for each in subject]
 
 
 def test_what_is_no_subject_is_refused() -> None:
@@ -118,5 +118,5 @@ def test_what_is_no_general_name_is_refused(text: str) -> None:
 
 def _challenge(der: bytes) -> asn1_csr.x509.DirectoryString:
     attributes = asn1_csr.CertificationRequest.load(der)["certification_request_info"]["attributes"]
-    assert [each["type"].native for each in attributes] == ["challenge_password"]
+    assert ["challenge_password"] == [each["type"].native for each in attributes]
     return attributes[0]["values"][0]

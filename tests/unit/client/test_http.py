@@ -73,11 +73,11 @@ def test_a_message_in_a_url_is_base64_with_every_special_character_escaped() -> 
 
     exchange(handle, "http://ra.example/scep?ca_id=1").pki_operation(b"\xfb\xff\xbe\xff", post=False)
 
-    assert asked == [b"/scep?ca_id=1&operation=PKIOperation&message=%2B%2F%2B%2B%2Fw%3D%3D"]
+    assert [b"/scep?ca_id=1&operation=PKIOperation&message=%2B%2F%2B%2B%2Fw%3D%3D"] == asked
 
 
 def test_capabilities_are_none_where_the_server_answers_with_an_error() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(404))
 
     with ScepClient("http://ra.example/scep", httpx.Client(transport=transport)) as scep:
-        assert scep.caps().words == ()
+        assert () == scep.caps().words

@@ -101,7 +101,7 @@ def test_a_reply_may_lack_the_senders_own_nonce_as_the_gutmann_sample_does(devic
 
     reply = SERVER.reply(received, b"", {Attribute.PKI_STATUS: PkiStatus.PENDING, Attribute.SENDER_NONCE: b""})
 
-    assert device.open_reply(reply).sender_nonce == b""
+    assert b"" == device.open_reply(reply).sender_nonce
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_mutated_reply_is_refused_with_a_client_error_or_means_the_same(data: 
         result = DEVICE.open(mutated)
     except ClientError:
         return
-    assert result == OPENED
+    assert OPENED == result
 
 
 @odd_certificates_are_no_fault
@@ -254,14 +254,14 @@ def test_the_sample_of_the_rfcs_author_verifies(name: str, message_type: str, no
     assert signed.attributes is not None
     assert signer.serial_number == signed.signer.serial
     assert message_type == signed.attributes[Attribute.MESSAGE_TYPE]
-    assert signed.attributes[Attribute.TRANSACTION_ID] == "7XXEY-ERLPU-2JDR9"
+    assert "7XXEY-ERLPU-2JDR9" == signed.attributes[Attribute.TRANSACTION_ID]
     assert bytes.fromhex("E8C57D516909026F3463F8E907FC9856") == signed.attributes[nonce]
 
 
 def test_the_certificates_of_the_rfcs_author_are_read_in_the_order_sent() -> None:
     certificates = read_bag(vector("gutmann-samples/scep_resp0.der"), "The sample").certificates
 
-    assert certificates[0].issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value == "Dave's SCEP CA"
+    assert "Dave's SCEP CA" == certificates[0].issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
 
 
 def test_the_message_of_an_apple_device_opens_and_verifies() -> None:

@@ -62,7 +62,7 @@ def test_asn1crypto_reads_back_what_was_written(content: bytes, transaction_id: 
     attributes = {each["type"].dotted: each["values"][0].native for each in signer["signed_attrs"]}
     assert message_type == attributes["2.16.840.1.113733.1.9.2"]
     assert transaction_id == attributes["2.16.840.1.113733.1.9.7"]
-    assert attributes["2.16.840.1.113733.1.9.5"] == b"8 octets"
+    assert b"8 octets" == attributes["2.16.840.1.113733.1.9.5"]
     assert content == SERVER.receive(message).content
 
 
@@ -88,7 +88,7 @@ def test_a_message_can_be_sealed_to_several_recipients() -> None:
 
     envelope = read_signed(message, "The request").content
 
-    assert [unseal(envelope, each).content for each in (other, SERVER.ra)] == [b"content", b"content"]
+    assert [b"content", b"content"] == [unseal(envelope, each).content for each in (other, SERVER.ra)]
 
 
 def test_the_nonce_is_fresh_unless_given_and_absent_when_empty() -> None:
@@ -100,7 +100,7 @@ def test_the_nonce_is_fresh_unless_given_and_absent_when_empty() -> None:
 
     assert 16 == len(nonces[0]) == len(nonces[1])
     assert nonces[0] != nonces[1]
-    assert nonces[2] == b""
+    assert b"" == nonces[2]
 
 
 def test_all_randomness_is_taken_from_entropy() -> None:
@@ -162,4 +162,4 @@ def test_openssl_verifies_and_decrypts_what_is_written(algorithm: Algorithms, tm
         [*decrypt, "-recip", "ra.pem", "-inkey", "ra.key"], cwd=tmp_path, check=True, capture_output=True
     )
 
-    assert done.stdout == b"content"
+    assert b"content" == done.stdout

@@ -65,7 +65,7 @@ def test_a_device_enrols(url: str, algorithms: Algorithms | None) -> None:
         enrolled = scep.enrol(KEY, csr())
 
     assert isinstance(enrolled, Enrolled)
-    assert enrolled.certificate.subject == SUBJECT
+    assert SUBJECT == enrolled.certificate.subject
 
 
 def test_a_device_renews(url: str) -> None:

@@ -17,7 +17,7 @@ URI = f"tag:microsoft.com,2022-09-14:sid:{SID}"
 def test_the_sid_of_the_extension_that_ad_cs_writes_is_read() -> None:
     sid = read_sid(EXTENSION)
 
-    assert sid == SID
+    assert SID == sid
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_every_sid_reads_back_from_the_extension(sub_authorities: list[int]) -> 
 
     read = read_sid(bytes((0x30, len(outer))) + outer)
 
-    assert read == sid.decode()
+    assert sid.decode() == read
 
 
 def test_the_sid_of_a_uri_is_read() -> None:
     sid = uri_sid(URI)
 
-    assert sid == SID
+    assert SID == sid
 
 
 @pytest.mark.parametrize("uri", [SID, URI + "%00", URI.upper(), URI + "\n", "tag:microsoft.com,2022-09-14:sid:"])

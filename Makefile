@@ -1,0 +1,58 @@
+# Everything below needs Python 3.11 or later and make; peers and bench need what .ci/run installs.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+.PHONY: help run test demo check bench format schema peers .venv clean
+help:
+	@echo "make run     an RA with a CA of its own; prints the enrolment URL and the challenge"
+	@echo "make test    the test suite"
+	@echo "make demo    enrols one device with the bundled client and with every real client that is installed"
+	@echo "make check   ruff, mypy, import contracts"
+	@echo "make bench   how many enrolments per second, beside another server and the crypto floor"
+
+run: .venv/runtime.stamp
+	@test -e var/ra.toml || $(BIN)/scep-ra init var --yes
+	@echo "Challenge: $$(cat var/challenge.txt)"
+	@exec $(BIN)/scep-ra serve --config var/ra.toml
+
+test: .venv
+	$(BIN)/pytest
+
+demo: .venv
+	$(BIN)/python -m tests.interop.demo
+
+check: .venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv
+	$(BIN)/python -m benchmarks.enrolment
+
+format: .venv
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+schema: .venv
+	$(BIN)/scep-ra check-config --schema > config/schema.json
+
+peers:
+	.ci/peers
+
+# Hash-locked: what is installed is what was locked. The checkout itself is installed without looking for anything.
+.venv: .venv/dev.stamp
+
+.venv/runtime.stamp: requirements.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install --require-hashes --requirement requirements.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.txt .venv/runtime.stamp
+	$(PIP) install --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf .venv .cache

@@ -1,0 +1,144 @@
+"""What every challenge validator in ra/challenge must hold. A new one is found by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tomllib
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
+from typing import Any, cast
+
+import pytest
+from pydantic import ValidationError
+
+from connectors.api import Secret
+from ra.challenge import registry
+from ra.challenge.api import Attempt, Deny, Services, Validator, Verdict
+from ra.challenge.combine import Checked
+from ra.policy.grant import Grant
+from ra.scep.csr import Csr
+from tests.fakes.challenges import NOW, FakeServices, attempt
+
+KINDS = [each.name for each in registry.built_in()]
+
+
+@dataclass
+class AnySecrets:
+    """Has a secret for every reference, another for each."""
+
+    given: dict[str, str] = field(default_factory=dict)
+
+    def services(self) -> Services:
+        plain = FakeServices({}).services()
+        return Services(name="lab", directory=plain.directory, now=lambda: NOW, read_secret=self.read, warn=plain.warn)
+
+    def read(self, reference: str) -> Secret:
+        return Secret(self.given.setdefault(reference, f"secret no {len(self.given)} of many"))
+
+
+class Unreadable:
+    """A CSR that breaks whatever touches it."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+def documented_options(kind: str) -> dict[str, Any]:
+    """The block of the configuration that the module's docstring shows, without its type."""
+    module = next(each for each in registry.built_in() if each.name == kind).load()
+    blocks = re.findall(r"^```toml\n(.*?)^```$", module.__doc__ or "", re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 1, f"the docstring of {module.__name__} shows one ```toml block"
+    ((_, options),) = tomllib.loads(blocks[0])["challenges"].items()
+    assert options.pop("type") == kind
+    return cast("dict[str, Any]", options)
+
+
+def connected(kind: str, secrets: AnySecrets) -> Validator:
+    plugin = registry.load(kind)
+    return asyncio.run(plugin.connect(plugin.options.model_validate(documented_options(kind)), secrets.services()))
+
+
+def verdict(validator: Validator, asked: Attempt) -> Verdict:
+    return asyncio.run(validator.check(asked))
+
+
+@pytest.mark.parametrize("entry", registry.built_in(), ids=KINDS)
+def test_every_module_that_is_offered_is_a_validator(entry: EntryPoint) -> None:
+    plugin = registry.load(entry.name)
+
+    assert entry.name == plugin.kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_block_of_the_docstring_validates(kind: str) -> None:
+    options = documented_options(kind)
+
+    registry.load(kind).options.model_validate(options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unknown_key_is_an_error(kind: str) -> None:
+    options = {**documented_options(kind), "no_such_key": 1}
+
+    with pytest.raises(ValidationError, match="no_such_key"):
+        registry.load(kind).options.model_validate(options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_secret_shows(kind: str) -> None:
+    secrets = AnySecrets()
+
+    shown = repr(connected(kind, secrets))
+
+    assert secrets.given
+    assert not [each for each in secrets.given.values() if each in shown]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_absent_challenge_is_denied(kind: str) -> None:
+    validator = connected(kind, AnySecrets())
+
+    answer = verdict(validator, attempt(None))
+
+    assert isinstance(answer, Deny)
+
+
+@pytest.mark.parametrize("challenge", ["", " ", "wrong", "secret no", "\x00", "ü" * 4096])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrong_challenge_is_never_granted(kind: str, challenge: str) -> None:
+    validator = connected(kind, AnySecrets())
+
+    answer = verdict(validator, attempt(challenge))
+
+    assert not isinstance(answer, Grant)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_secret_shows_in_a_verdict(kind: str) -> None:
+    secrets = AnySecrets()
+    validator = connected(kind, secrets)
+
+    answers = [repr(verdict(validator, attempt(each))) for each in secrets.given.values()]
+
+    assert answers
+    assert not [answer for answer in answers if any(each in answer for each in secrets.given.values())]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_is_never_granted(kind: str) -> None:
+    faults: list[Exception] = []
+    validator = Checked("lab", connected(kind, AnySecrets()), lambda _, error: faults.append(error))
+    broken = attempt(None, request=cast("Csr", Unreadable()))
+
+    answer = verdict(validator, broken)
+
+    assert not isinstance(answer, Grant)
+    assert faults
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_validator_can_be_closed(kind: str) -> None:
+    validator = connected(kind, AnySecrets())
+
+    asyncio.run(validator.aclose())

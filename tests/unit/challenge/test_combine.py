@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import permutations
+from typing import cast
+
+import pytest
+
+from ra.challenge.api import Deny, Unavailable, Validator, Verdict
+from ra.challenge.combine import AllOf, AnyOf, Checked, FirstMatch
+from ra.errors import Misconfigured
+from ra.policy.grant import Grant, Spend
+from tests.fakes.challenges import NOW, FakeValidator, attempt
+
+COMBINATIONS: dict[str, Callable[[tuple[Checked, ...]], Validator]] = {
+    "all_of": AllOf,
+    "any_of": AnyOf,
+    "first_match": FirstMatch,
+}
+YES, YES_TOO = Grant(method="", label="yes"), Grant(method="", label="yes too")
+NO, NO_TOO = Deny(detail="no"), Deny(detail="no too")
+AWAY, AWAY_LONGER = (
+    Unavailable(detail="away", retry_after_seconds=10),
+    Unavailable(detail="away", retry_after_seconds=60),
+)
+FAULT = RuntimeError("the secret is 12345678")
+
+
+class Log:
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, Exception]] = []
+
+    def __call__(self, name: str, error: Exception) -> None:
+        self.entries.append((name, error))
+
+
+def checked(answer: Verdict | Exception, name: str = "one", log: Log | None = None) -> Checked:
+    return Checked(name, FakeValidator(answer), log or Log())
+
+
+def ask(validator: Validator) -> Verdict:
+    return asyncio.run(validator.check(attempt("a challenge")))
+
+
+def combined(kind: str, *answers: Verdict | Exception) -> Verdict:
+    members = tuple(checked(answer, name) for name, answer in zip("abcdef", answers, strict=False))
+    return ask(COMBINATIONS[kind](members))
+
+
+# ---------------------------------------------------------------- the guard
+
+
+def test_a_grant_bears_the_name_of_its_validator_whatever_it_says_itself() -> None:
+    forged = Grant(method="renewal", label="yes", attributes={"serial": "7"})
+
+    verdict = ask(checked(forged, "shared"))
+
+    assert Grant(method="shared", label="yes", attributes={"serial": "7"}) == verdict
+
+
+@pytest.mark.parametrize("answer", [NO, AWAY])
+def test_the_guard_lets_any_other_verdict_through(answer: Verdict) -> None:
+    verdict = ask(checked(answer))
+
+    assert answer == verdict
+
+
+def test_an_exception_is_unavailable_and_logged_and_its_text_stays_out_of_the_verdict() -> None:
+    log = Log()
+
+    verdict = ask(checked(FAULT, "shared", log))
+
+    assert Unavailable(detail="shared: RuntimeError") == verdict
+    assert [("shared", FAULT)] == log.entries
+
+
+@pytest.mark.parametrize("answer", [None, True, "granted", object(), Grant])
+def test_what_is_no_verdict_is_unavailable(answer: object) -> None:
+    verdict = ask(checked(cast("Verdict", answer), "shared"))
+
+    assert Unavailable(detail="shared: TypeError") == verdict
+
+
+@pytest.mark.parametrize("name", ["none", "renewal"])
+def test_a_name_that_means_something_else_is_refused(name: str) -> None:
+    with pytest.raises(Misconfigured, match="the word has a meaning of its own"):
+        checked(YES, name)
+
+
+def test_closing_closes_the_validator_and_outlives_its_fault() -> None:
+    log = Log()
+    sound, broken = FakeValidator(NO), FakeValidator(FAULT)
+
+    asyncio.run(Checked("sound", sound, log).aclose())
+    asyncio.run(Checked("broken", broken, log).aclose())
+
+    assert sound.closed
+    assert broken.closed
+    assert [("broken", FAULT)] == log.entries
+
+
+# ---------------------------------------------------------------- the table
+
+
+@pytest.mark.parametrize(
+    ("answers", "all_of", "any_of", "first_match"),
+    [
+        ((YES,), Grant, Grant, Grant),
+        ((NO,), Deny, Deny, Deny),
+        ((AWAY,), Unavailable, Unavailable, Unavailable),
+        ((FAULT,), Unavailable, Unavailable, Unavailable),
+        ((YES, YES_TOO), Grant, Grant, Grant),
+        ((YES, NO), Deny, Grant, Grant),
+        ((NO, YES), Deny, Grant, Grant),
+        ((YES, AWAY), Unavailable, Grant, Grant),
+        ((AWAY, YES), Unavailable, Grant, Unavailable),
+        ((FAULT, YES), Unavailable, Grant, Unavailable),
+        ((YES, FAULT), Unavailable, Grant, Grant),
+        ((NO, AWAY), Deny, Unavailable, Unavailable),
+        ((AWAY, NO), Deny, Unavailable, Unavailable),
+        ((FAULT, NO), Deny, Unavailable, Unavailable),
+        ((NO, NO_TOO), Deny, Deny, Deny),
+        ((AWAY, FAULT), Unavailable, Unavailable, Unavailable),
+        ((NO, AWAY, YES), Deny, Grant, Unavailable),
+        ((NO, YES, AWAY), Deny, Grant, Grant),
+        ((AWAY, YES, NO), Deny, Grant, Unavailable),
+    ],
+)
+def test_the_table_of_the_module_holds(
+    answers: tuple[Verdict | Exception, ...], all_of: type, any_of: type, first_match: type
+) -> None:
+    verdicts = [type(combined(kind, *answers)) for kind in ("all_of", "any_of", "first_match")]
+
+    assert [all_of, any_of, first_match] == verdicts
+
+
+@pytest.mark.parametrize("kind", COMBINATIONS)
+@pytest.mark.parametrize("answers", list(permutations([NO, AWAY, FAULT])))
+def test_no_combination_grants_where_no_member_does(kind: str, answers: tuple[Verdict | Exception, ...]) -> None:
+    verdict = combined(kind, *answers)
+
+    assert not isinstance(verdict, Grant)
+
+
+@pytest.mark.parametrize("kind", COMBINATIONS)
+def test_a_combination_of_none_stops_the_start(kind: str) -> None:
+    with pytest.raises(Misconfigured, match="a combination of challenges needs at least one"):
+        COMBINATIONS[kind](())
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"), [("all_of", NO), ("any_of", YES), ("first_match", YES), ("first_match", AWAY)]
+)
+def test_nobody_is_asked_once_the_verdict_is_certain(kind: str, first: Verdict) -> None:
+    second = FakeValidator(YES)
+
+    ask(COMBINATIONS[kind]((checked(first), Checked("second", second, Log()))))
+
+    assert 0 == second.asked
+
+
+@pytest.mark.parametrize("kind", COMBINATIONS)
+def test_closing_a_combination_leaves_its_members_to_whoever_connected_them(kind: str) -> None:
+    member = FakeValidator(YES)
+
+    asyncio.run(COMBINATIONS[kind]((Checked("one", member, Log()),)).aclose())
+
+    assert not member.closed
+
+
+# ---------------------------------------------------------------- what is made of several
+
+
+def test_all_of_merges_what_the_grants_say() -> None:
+    spend = Spend(key=b"key", expires_at=NOW + timedelta(hours=1))
+    first = Grant(method="", label="x", attributes={"serial": "7", "team": "blue"}, spend=spend)
+    second = Grant(method="", label="y", attributes={"serial": "7", "owner": "ann"})
+
+    verdict = combined("all_of", first, second)
+
+    attributes = {"serial": "7", "team": "blue", "owner": "ann"}
+    assert Grant(method="a+b", label="x+y", attributes=attributes, spend=spend) == verdict
+
+
+def test_all_of_denies_where_the_validators_disagree_about_the_device() -> None:
+    first = Grant(method="", label="x", attributes={"serial": "7"})
+    second = Grant(method="", label="y", attributes={"serial": "8"})
+
+    verdict = combined("all_of", first, second)
+
+    assert Deny(detail="the validators disagree on 'serial'") == verdict
+
+
+def test_all_of_denies_where_more_than_one_secret_is_to_be_spent() -> None:
+    grant = Grant(method="", label="x", spend=Spend(key=b"key", expires_at=NOW))
+
+    verdict = combined("all_of", grant, grant)
+
+    assert Deny(detail="more than one validator has a one-time secret to spend") == verdict
+
+
+@pytest.mark.parametrize("kind", ["any_of", "first_match"])
+def test_of_several_the_first_grant_counts(kind: str) -> None:
+    verdict = combined(kind, NO, YES_TOO, YES)
+
+    assert Grant(method="b", label="yes too") == verdict
+
+
+@pytest.mark.parametrize("kind", ["any_of", "first_match"])
+def test_what_all_deny_is_denied_for_all_their_reasons_with_the_alarm_of_any(kind: str) -> None:
+    verdict = combined(kind, NO, Deny(detail="reused", alarm=True))
+
+    assert Deny(detail="no; reused", alarm=True) == verdict
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("all_of", 60), ("any_of", 10)])
+def test_the_device_comes_back_when_it_may_get_another_verdict(kind: str, seconds: int) -> None:
+    verdict = combined(kind, AWAY, AWAY_LONGER)
+
+    assert Unavailable(detail="away; away", retry_after_seconds=seconds) == verdict

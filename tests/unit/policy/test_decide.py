@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import FrozenInstanceError, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from connectors.api import ApprovedContents, KeyUsage, NameAttribute, San, SanKind
+from ra.errors import Reason, Refused
+from ra.policy.decide import Decision, decide, names_digest, requested_names_digest
+from ra.policy.grant import Grant
+from ra.policy.profile import EXTENDED_KEY_USAGES, Profile
+from ra.policy.sid import SID_EXTENSION
+from ra.scep.csr import SubjectAttribute
+from tests.fakes.csrs import common_name, csr, ec_key, enrolment, extension, rsa_key, san, spki, subject
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+GRANT = Grant(method="shared", label="first")
+RENEWAL = Grant(method="renewal", label="serial 1")
+NOBODY = Grant(method="none", label="no challenge is required")
+CLIENT = EXTENDED_KEY_USAGES["clientAuth"]
+SID = "S-1-5-21-3734714977-4168152908-3764207930-1104"
+SID_VALUE = bytes.fromhex("3040a03e060a2b060104018237190201a030042e") + SID.encode()
+
+
+def profile(**options: Any) -> Profile:
+    return Profile(name="default", **options)
+
+
+def decided(*, options: dict[str, Any] | None = None, **changes: Any) -> Decision:
+    return decide(enrolment(csr(**changes)), GRANT, profile(**(options or {})), NOW)
+
+
+# ---------------------------------------------------------------- the seal
+
+
+def test_nobody_else_makes_a_decision() -> None:
+    decision = decided()
+
+    with pytest.raises(TypeError, match=r"made by ra\.policy\.decide\.decide alone"):
+        Decision(
+            enrolment=decision.enrolment,
+            grant=decision.grant,
+            profile=decision.profile,
+            contents=decision.contents,
+            decided_at=NOW,
+            seal=object(),
+        )
+
+
+def test_a_decision_is_not_changed_into_another() -> None:
+    decision = decided()
+    other = replace(decision.contents, validity=timedelta(days=9999))
+
+    with pytest.raises(FrozenInstanceError):
+        decision.contents = other  # type: ignore[misc]  # what mypy forbids must fail at run time as well
+    with pytest.raises(TypeError):
+        replace(decision, contents=other, seal=None)
+
+
+def test_the_copy_of_a_decision_says_the_same() -> None:
+    decision = decided()
+
+    copied = copy.copy(decision)
+
+    assert decision == copied
+
+
+# ---------------------------------------------------------------- contents
+
+
+def test_the_contents_are_the_names_and_the_key_asked_for_and_the_profile_says_the_rest() -> None:
+    request = csr(subject=subject(("2.5.4.10", "Example"), ("2.5.4.3", "device")))
+
+    decision = decide(enrolment(request), GRANT, profile(default_validity_days=90), NOW)
+
+    expected = ApprovedContents(
+        subject=((NameAttribute("2.5.4.10", "Example"),), (NameAttribute("2.5.4.3", "device"),)),
+        subject_alternative_names=(),
+        spki=request.spki,
+        key_usage=frozenset({KeyUsage.DIGITAL_SIGNATURE, KeyUsage.KEY_ENCIPHERMENT}),
+        extended_key_usage=(CLIENT,),
+        validity=timedelta(days=90),
+    )
+    assert expected == decision.contents
+    assert NOW == decision.decided_at
+
+
+def test_names_keep_their_order_and_come_once() -> None:
+    names = (san("dns", "b.example"), san("ip", "192.0.2.1"), san("dns", "a.example"), san("dns", "b.example"))
+
+    decision = decided(subject_alternative_names=names)
+
+    expected = (San(SanKind.DNS, "b.example"), San(SanKind.IP, "192.0.2.1"), San(SanKind.DNS, "a.example"))
+    assert expected == decision.contents.subject_alternative_names
+
+
+def test_a_sid_stands_in_the_contents_where_the_profile_lets_it_through() -> None:
+    extensions = (extension(SID_EXTENSION, SID_VALUE),)
+
+    granted = decided(extensions=extensions, options={"allow_sid_extension": True})
+    stripped = decided(extensions=extensions, options={"privileged_extensions": "strip"})
+
+    assert SID == granted.contents.sid
+    assert stripped.contents.sid is None
+
+
+def test_what_a_connector_would_copy_and_we_would_leave_out_is_refused() -> None:
+    request = enrolment(csr(extensions=(extension("1.3.6.1.4.1.311.20.2"),)))
+
+    decide(request, GRANT, profile(), NOW)
+    with pytest.raises(Refused) as refusal:
+        decide(request, GRANT, profile(), NOW, explicit_contents=False)
+
+    assert Reason.EXTENSION_NOT_ALLOWED is refusal.value.reason
+
+
+def test_a_plain_request_passes_for_a_connector_that_copies_and_keeps_its_profile() -> None:
+    plain = profile()
+
+    decision = decide(enrolment(), GRANT, plain, NOW, explicit_contents=False)
+
+    assert decision.profile is plain
+
+
+@pytest.mark.parametrize(
+    ("attributes", "text"),
+    [
+        ((), ""),
+        (subject(("2.5.4.10", "Example, Inc."), ("2.5.4.3", "device")), "O=Example\\, Inc.,CN=device"),
+        ((common_name("a")[0] + (SubjectAttribute("2.5.4.5", "7", 0x13),),), "CN=a+serialNumber=7"),
+        (subject(("1.2.840.113549.1.9.2", "router")), "1.2.840.113549.1.9.2=router"),
+        (common_name("a=b"), "CN=a\\=b"),
+    ],
+)
+def test_the_subject_reads_as_text(attributes: Any, text: str) -> None:
+    decision = decided(subject=attributes, subject_alternative_names=(san("dns", "device.example"),))
+
+    assert text == decision.subject_text
+
+
+# ---------------------------------------------------------------- the grant
+
+
+def test_a_request_that_a_certificate_let_in_is_a_renewal() -> None:
+    kinds = [decide(enrolment(), grant, profile(), NOW).kind for grant in (GRANT, RENEWAL)]
+
+    assert ["enrolment", "renewal"] == kinds
+
+
+def test_a_request_that_nothing_granted_is_refused_where_a_challenge_is_required() -> None:
+    decide(enrolment(), NOBODY, profile(challenge_password_required=False), NOW)
+    with pytest.raises(Refused) as refusal:
+        decide(enrolment(), NOBODY, profile(), NOW)
+
+    assert Reason.CHALLENGE_REFUSED is refusal.value.reason
+
+
+def test_another_key_than_the_one_to_be_certified_may_sign_unless_the_profile_forbids_it() -> None:
+    """Some Apple devices sign the message with another key."""
+    request = enrolment(signer_key=rsa_key(3072))
+
+    decide(request, GRANT, profile(), NOW)
+    with pytest.raises(Refused) as refusal:
+        decide(request, GRANT, profile(signer_key="same"), NOW)
+
+    assert Reason.SIGNER_KEY_DIFFERS is refusal.value.reason
+
+
+def test_a_renewal_is_signed_by_the_old_key_even_where_the_keys_must_be_the_same() -> None:
+    decision = decide(enrolment(signer_key=rsa_key(3072)), RENEWAL, profile(signer_key="same"), NOW)
+
+    assert "renewal" == decision.kind
+
+
+# ---------------------------------------------------------------- the digest of names
+
+
+def test_a_request_and_its_certificate_have_the_same_digest_of_names() -> None:
+    names = (san("dns", "b.example"), san("dns", "a.example"), san("dns", "b.example"))
+    request = csr(subject_alternative_names=names, extensions=(extension(SID_EXTENSION, SID_VALUE),))
+    decision = decide(enrolment(request), GRANT, profile(allow_sid_extension=True), NOW)
+
+    digests = requested_names_digest(request), names_digest(decision.contents)
+
+    assert digests[0] == digests[1]
+    assert 32 == len(digests[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"public_key": ec_key()},
+        {"spki": spki(ec_key())},
+        {"challenge_password": "another"},
+        {"key_usage": frozenset({"digitalSignature"})},
+        {"subject": ((SubjectAttribute("2.5.4.3", "device", 0x13),),)},
+        {"subject_alternative_names": (san("ip", "192.0.2.1"), san("dns", "device.example"))},
+    ],
+)
+def test_what_is_no_name_does_not_change_the_digest(changes: dict[str, Any]) -> None:
+    names = (san("dns", "device.example"), san("ip", "192.0.2.1"))
+
+    plain = requested_names_digest(csr(subject_alternative_names=names))
+    changed = requested_names_digest(csr(**{"subject_alternative_names": names, **changes}))
+
+    assert plain == changed
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"subject": ()},
+        {"subject": common_name("Device")},
+        {"subject": subject(("2.5.4.5", "device"))},
+        {"subject": common_name("device") + subject(("2.5.4.11", "x"))},
+        {"subject": subject(("2.5.4.11", "x")) + common_name("device")},
+        {"subject": ((*common_name("device")[0], *subject(("2.5.4.11", "x"))[0]),)},
+        {"subject_alternative_names": ()},
+        {"subject_alternative_names": (san("uri", "device.example"),)},
+        {"subject_alternative_names": (san("dns", "device.example"), san("ip", "192.0.2.1"))},
+        {"extensions": (extension(SID_EXTENSION, SID_VALUE),)},
+    ],
+)
+def test_every_difference_of_names_changes_the_digest(changes: dict[str, Any]) -> None:
+    names = (san("dns", "device.example"),)
+
+    plain = requested_names_digest(csr(subject_alternative_names=names))
+    changed = requested_names_digest(csr(**{"subject_alternative_names": names, **changes}))
+
+    assert plain != changed

@@ -1,0 +1,347 @@
+"""Enrolments over a real journal and both codecs; the CA is told what to answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from connectors.api import (
+    AuthFailed,
+    BackendUnavailable,
+    Capability,
+    ConnectorError,
+    Issued,
+    Pending,
+    ProtocolViolation,
+    Rejected,
+    Rejection,
+)
+from ra.challenge.api import Unavailable as NotNow
+from ra.client import replies
+from ra.errors import Unavailable
+from ra.journal.transactions import REDELIVERY
+from ra.policy.grant import Grant, Spend
+from ra.scep.errors import Unreadable
+from ra.service.enrol import LEASE
+from tests.fakes import pki
+from tests.fakes.assembled import CHALLENGE, FLOOR_SECONDS, Assembled, assembled
+from tests.fakes.device import Device, pooled_key
+from tests.fakes.issuing import IssuingCa
+
+pytestmark = pytest.mark.anyio
+
+CA = pki.root()
+NOT_SENT = BackendUnavailable("connection refused", maybe_issued=False)
+LOST = BackendUnavailable("the answer was lost", maybe_issued=True)
+
+
+@pytest.fixture
+async def issuing() -> IssuingCa:
+    return IssuingCa(CA, Capability.IDEMPOTENT)
+
+
+@pytest.fixture
+async def ra(tmp_path: Path, issuing: IssuingCa) -> AsyncIterator[Assembled]:
+    async with assembled(tmp_path, issuing, CA) as registration_authority:
+        yield registration_authority
+
+
+async def enrol(
+    ra: Assembled, device: Device, challenge: str | None = CHALLENGE, tid: str | None = None
+) -> replies.Result:
+    answer = await ra.answer(device.enrol_message(ra.ca, challenge=challenge, transaction_id=tid))
+    return device.open(answer.body)
+
+
+async def test_a_device_with_the_challenge_is_certified(ra: Assembled) -> None:
+    device = Device()
+
+    certificate = device.obtain((await ra.answer(device.enrol_message(ra.ca, challenge=CHALLENGE))).body)
+
+    assert device.key.public_key() == certificate.public_key()
+    assert {"success": 1} == ra.counts.outcomes
+
+
+async def test_a_decision_leaves_one_event(ra: Assembled) -> None:
+    await enrol(ra, Device(subject="CN=device 7"))
+
+    (event,) = await ra.events()
+
+    assert ("released", "CN=device 7", "shared", "first") == tuple(
+        event[key] for key in ("outcome", "subject", "grant_method", "grant_label")
+    )
+
+
+async def test_the_challenge_is_nowhere_in_the_audit(ra: Assembled) -> None:
+    await enrol(ra, Device())
+
+    assert CHALLENGE not in repr(await ra.events())
+
+
+@pytest.mark.parametrize("challenge", ["another", None])
+async def test_a_wrong_challenge_is_refused_late_and_without_a_word(
+    ra: Assembled, issuing: IssuingCa, challenge: str | None
+) -> None:
+    result = await enrol(ra, Device(), challenge)
+
+    assert replies.Failure(fail_info=replies.FailInfo.BAD_REQUEST, text="") == result
+    assert [FLOOR_SECONDS] == ra.clock.slept_seconds
+    assert issuing.requests == []
+    assert await ra.events() == []
+
+
+async def test_a_policy_refusal_says_why_and_is_audited(ra: Assembled, issuing: IssuingCa) -> None:
+    device = Device(subject="CN=one,CN=two")
+
+    result = await enrol(ra, device)
+    (event,) = await ra.events()
+
+    assert isinstance(result, replies.Failure)
+    assert "The subject name is not allowed." == result.text
+    assert ("refused", "SUBJECT_NOT_ALLOWED") == (event["outcome"], event["reason"])
+    assert issuing.requests == []
+    assert ra.clock.slept_seconds == []
+
+
+async def test_a_validator_that_cannot_tell_is_no_refusal(ra: Assembled, issuing: IssuingCa) -> None:
+    ra.validator.verdict = NotNow(detail="the directory is away", retry_after_seconds=7)
+
+    with pytest.raises(Unavailable) as caught:
+        await enrol(ra, Device())
+
+    assert 7 == caught.value.retry_after_seconds
+    assert issuing.requests == []
+
+
+async def test_the_same_message_again_gets_the_same_certificate(ra: Assembled, issuing: IssuingCa) -> None:
+    device = Device()
+    message = device.enrol_message(ra.ca, challenge=CHALLENGE)
+
+    first = device.obtain((await ra.answer(message)).body)
+    second = device.obtain((await ra.answer(message)).body)
+
+    assert first == second
+    assert 1 == len(issuing.requests)
+    assert 1 == ra.validator.asked
+
+
+async def test_a_lost_answer_is_made_good_under_a_new_transaction_id(ra: Assembled, issuing: IssuingCa) -> None:
+    device = Device()
+
+    first = await enrol(ra, device, tid="the first")
+    second = await enrol(ra, device, tid="the second")
+
+    assert isinstance(first, replies.Success)
+    assert isinstance(second, replies.Success)
+    assert first.certificates == second.certificates
+    assert 1 == len(issuing.requests)
+
+
+async def test_an_hour_after_delivery_the_same_request_is_a_new_one(ra: Assembled, issuing: IssuingCa) -> None:
+    device = Device()
+    first = await enrol(ra, device)
+    ra.clock.advance(REDELIVERY)
+
+    second = await enrol(ra, device)
+
+    assert isinstance(first, replies.Success)
+    assert isinstance(second, replies.Success)
+    assert first.certificates != second.certificates
+    assert 2 == len({each.idempotency_key for each in issuing.requests})
+
+
+async def test_the_cas_no_is_told_with_the_public_sentence(ra: Assembled, issuing: IssuingCa) -> None:
+    issuing.answer = Rejected(rejection=Rejection.POLICY, detail="quota of department 12 exceeded")
+
+    result = await enrol(ra, Device())
+    (event,) = await ra.events()
+
+    assert isinstance(result, replies.Failure)
+    assert "The certificate authority refused the request." == result.text
+    assert "quota of department 12 exceeded" == event["detail"]
+
+
+@pytest.mark.parametrize(
+    "error", [NOT_SENT, LOST, AuthFailed("token expired"), ProtocolViolation("200 with HTML")], ids=str
+)
+async def test_a_ca_that_is_away_is_pending_and_never_failure(
+    ra: Assembled, issuing: IssuingCa, error: ConnectorError
+) -> None:
+    issuing.answer = error
+
+    result = await enrol(ra, Device())
+
+    assert replies.Pending() == result
+
+
+@pytest.mark.parametrize("error", [NOT_SENT, LOST], ids=str)
+async def test_the_next_try_takes_up_what_was_cut_short(
+    ra: Assembled, issuing: IssuingCa, error: ConnectorError
+) -> None:
+    device = Device()
+    issuing.answer = error
+    await enrol(ra, device)
+    issuing.answer = None
+
+    result = await enrol(ra, device)
+
+    assert isinstance(result, replies.Success)
+    assert 1 == len({each.idempotency_key for each in issuing.requests})
+    assert 1 == len({each.requested_at for each in issuing.requests})
+    assert 1 == ra.validator.asked
+
+
+async def test_a_lost_answer_is_not_asked_for_again_where_that_could_issue_twice(tmp_path: Path) -> None:
+    issuing = IssuingCa(CA)
+    async with assembled(tmp_path, issuing, CA) as ra:
+        device = Device()
+        issuing.answer = LOST
+        await enrol(ra, device)
+        issuing.answer = None
+
+        result = await enrol(ra, device)
+
+    assert replies.Pending() == result
+    assert 1 == len(issuing.requests)
+
+
+async def test_an_attempt_that_a_crash_cut_off_is_taken_up_when_its_lease_is_over(tmp_path: Path) -> None:
+    device = Device()
+    hanging, healthy = IssuingCa(CA, Capability.IDEMPOTENT), IssuingCa(CA, Capability.IDEMPOTENT)
+    hanging.may_answer.clear()
+    async with assembled(tmp_path, hanging, CA) as crashed:
+        asking = asyncio.create_task(enrol(crashed, device))
+        await hanging.asked.wait()
+        async with assembled(tmp_path, healthy, CA) as restarted:
+            before = await enrol(restarted, device)
+            restarted.clock.advance(LEASE)
+            after = await enrol(restarted, device)
+        asking.cancel()
+        hanging.answer = NOT_SENT
+        hanging.may_answer.set()
+        with pytest.raises(Exception, match="cannot become"):
+            await next(iter(crashed.enrolments._background._tasks.values()))
+
+    assert replies.Pending() == before
+    assert isinstance(after, replies.Success)
+    assert hanging.requests[0].idempotency_key == healthy.requests[0].idempotency_key
+
+
+async def test_a_device_that_hangs_up_cancels_nothing(ra: Assembled, issuing: IssuingCa) -> None:
+    device = Device()
+    issuing.may_answer.clear()
+    request = asyncio.create_task(enrol(ra, device))
+    await issuing.asked.wait()
+
+    request.cancel()
+    issuing.may_answer.set()
+    await ra.enrolments.drain()
+    result = await enrol(ra, device)
+
+    assert isinstance(result, replies.Success)
+    assert 1 == len(issuing.requests)
+
+
+async def test_sixteen_at_once_get_one_certificate(ra: Assembled, issuing: IssuingCa) -> None:
+    device = Device()
+    message = device.enrol_message(ra.ca, challenge=CHALLENGE)
+
+    answers = await asyncio.gather(*(ra.answer(message) for _ in range(16)))
+    results = [device.open(each.body) for each in answers]
+
+    assert 1 == len(issuing.requests)
+    assert 1 == len({each.certificates for each in results if isinstance(each, replies.Success)})
+
+
+async def test_a_ca_that_takes_its_time_is_pending_until_it_has_decided(ra: Assembled, issuing: IssuingCa) -> None:
+    device = Device()
+    issuing.answer = Pending(reference="order 5", retry_after_seconds=60)
+
+    first = await enrol(ra, device)
+    polled = device.open((await ra.answer(device.poll_message(ra.ca))).body)
+
+    assert replies.Pending() == first
+    assert replies.Pending() == polled
+
+
+async def test_a_poll_after_issuance_gets_the_certificate(ra: Assembled) -> None:
+    device = Device()
+    first = await enrol(ra, device)
+
+    polled = device.open((await ra.answer(device.poll_message(ra.ca))).body)
+
+    assert isinstance(first, replies.Success)
+    assert isinstance(polled, replies.Success)
+    assert first.certificates == polled.certificates
+
+
+async def test_a_poll_by_another_key_finds_nothing(ra: Assembled) -> None:
+    device, stranger = Device(key=pooled_key(0)), Device(key=pooled_key(1))
+    await enrol(ra, device, tid="guessable")
+
+    polled = stranger.open((await ra.answer(stranger.poll_message(ra.ca, transaction_id="guessable"))).body)
+
+    assert isinstance(polled, replies.Failure)
+    assert replies.FailInfo.BAD_CERT_ID == polled.fail_info
+
+
+async def test_a_wrong_certificate_is_kept_from_the_device(ra: Assembled, issuing: IssuingCa) -> None:
+    stranger = CA.issue(pki.rsa_key(7), name="somebody else")
+    issuing.answer = Issued(certificate=pki.der(stranger), chain=CA.chain, reference="order 9")
+
+    result = await enrol(ra, Device())
+    (event,) = await ra.events()
+
+    assert replies.Pending() == result
+    assert "quarantined" == event["outcome"]
+
+
+async def test_a_one_time_secret_is_good_for_one_key(ra: Assembled, issuing: IssuingCa) -> None:
+    spend = Spend(key=b"keyed hash", expires_at=pki.NOW + timedelta(hours=1))
+    ra.validator.verdict = Grant(method="otp", label="ticket 3", spend=spend)
+    device, stranger = Device(key=pooled_key(0)), Device(key=pooled_key(1))
+
+    first = await enrol(ra, device)
+    again = await enrol(ra, device)
+    theft = await enrol(ra, stranger)
+
+    assert isinstance(first, replies.Success)
+    assert first == again
+    assert replies.Failure(fail_info=replies.FailInfo.BAD_REQUEST, text="") == theft
+    assert 1 == len(issuing.requests)
+
+
+async def test_a_signer_that_cannot_receive_is_told_before_anything_is_issued(
+    ra: Assembled, issuing: IssuingCa
+) -> None:
+    device = Device(key=ec.generate_private_key(ec.SECP256R1()))
+
+    result = await enrol(ra, device)
+
+    assert isinstance(result, replies.Failure)
+    assert replies.FailInfo.BAD_ALG == result.fail_info
+    assert issuing.requests == []
+
+
+async def test_queries_are_answered_as_by_a_server_without_such_a_certificate(ra: Assembled) -> None:
+    device = Device()
+
+    answer = device.open((await ra.answer(device.get_cert_message(ra.ca, 7))).body)
+
+    assert replies.Failure(fail_info=replies.FailInfo.BAD_CERT_ID, text="") == answer
+
+
+async def test_garbage_is_counted_and_costs_no_commit(ra: Assembled) -> None:
+    before = await ra.journal.read(lambda c: c.exec_driver_sql("PRAGMA data_version").scalar_one())
+
+    with pytest.raises(Unreadable):
+        await ra.answer(b"\x30\x03\x02\x01\x05")
+
+    after = await ra.journal.read(lambda c: c.exec_driver_sql("PRAGMA data_version").scalar_one())
+    assert before == after
+    assert {"unreadable": 1} == ra.counts.outcomes

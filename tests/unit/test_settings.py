@@ -1,0 +1,244 @@
+"""The configuration: where values come from, and what is said of those that do not do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ra.errors import Misconfigured
+from ra.scep.names import Legacy
+from ra.settings.load import Configuration, load
+from ra.settings.model import Address
+from ra.settings.schema import json_schema
+from ra.settings.sources import read_secret
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MINIMAL = """
+[connectors.lab]
+type = "internal"
+[challenges.shared]
+type = "static"
+secrets = []
+[identities.ra]
+certificate = "ra.pem"
+key = "ra.key"
+[profiles.default]
+connector = "lab"
+challenge = "shared"
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ra.toml"
+
+
+def read(path: Path, text: str = MINIMAL, environment: Mapping[str, str] | None = None) -> Configuration:
+    path.write_text(text, "utf-8")
+    return load(path, environment or {})
+
+
+def complaint(path: Path, text: str = MINIMAL, environment: Mapping[str, str] | None = None) -> str:
+    with pytest.raises(Misconfigured) as caught:
+        read(path, text, environment)
+    return str(caught.value)
+
+
+def test_defaults_stand_where_nothing_is_said(path: Path) -> None:
+    configuration = read(path)
+
+    server = configuration.settings.server
+    assert Address("127.0.0.1", 8080) == server.listen
+    assert server.workers == 1
+    assert not server.debug
+    assert frozenset() == configuration.policies["default"].legacy
+    assert configuration.warnings == ()
+
+
+def test_the_environment_stands_above_secret_files_and_they_above_toml(path: Path, tmp_path: Path) -> None:
+    secret_files = tmp_path / "secrets"
+    secret_files.mkdir()
+    (secret_files / "scep_ra_server__workers").write_text("3\n", "utf-8")
+    (secret_files / "SCEP_RA_DATABASE__URL").write_text("sqlite:///from-file.db\n", "utf-8")
+    (secret_files / "something-else").write_text("not ours", "utf-8")
+    text = MINIMAL + '[server]\nworkers = 2\npublic_url = "http://from-toml"\n[database]\nurl = "sqlite:///a.db"\n'
+    environment = {"SCEP_RA_SECRETS_DIR": str(secret_files), "SCEP_RA_SERVER__WORKERS": "4", "HOME": "/nowhere"}
+
+    settings = read(path, text, environment).settings
+
+    assert settings.server.workers == 4
+    assert settings.database.url == "sqlite:///from-file.db"
+    assert settings.server.public_url == "http://from-toml"
+
+
+def test_a_list_in_the_environment_is_written_as_json(path: Path) -> None:
+    configuration = read(path, environment={"SCEP_RA_PROFILES__DEFAULT__LEGACY": '["3des", "sha1"]'})
+
+    assert frozenset({Legacy.DES3, Legacy.SHA1}) == configuration.policies["default"].legacy
+
+
+def test_a_single_identity_need_not_be_named(path: Path) -> None:
+    assert read(path).endpoints["default"].identities == ("ra",)
+
+
+def test_usages_and_attributes_may_be_named(path: Path) -> None:
+    text = (
+        MINIMAL + 'allowed_extended_key_usage = ["serverAuth", "1.2.3"]\nrequired_subject_attributes = ["commonName"]\n'
+    )
+
+    policy = read(path, text).policies["default"]
+
+    assert frozenset({"1.3.6.1.5.5.7.3.1", "1.2.3"}) == policy.allowed_extended_key_usage
+    assert frozenset({"2.5.4.3"}) == policy.required_subject_attributes
+
+
+def test_a_profile_without_a_challenge_must_say_so_and_is_warned_of(path: Path) -> None:
+    without = MINIMAL.replace('challenge = "shared"', "")
+
+    refused = complaint(path, without)
+    configuration = read(path, without + "challenge_password_required = false\n")
+
+    assert "profiles.default has no challenge" in refused
+    assert configuration.warnings == ("profiles.default requires no challenge: whoever reaches it gets a certificate",)
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("[server]\nlsten = 1", "server.lsten is not a known key; did you mean listen?"),
+        ("zzz = 1", "profiles.default.zzz is not a known key; known here: ca_id, connector"),
+        ('[server]\nlisten = "8080"', 'server.listen: write host and port, for example "127.0.0.1:8080"'),
+        ('[server]\nworkers = "many"', "server.workers is 'many': it should be a valid integer"),
+        ("[server]\nworkers = 0", "server.workers is 0: it should be greater than or equal to 1"),
+        ('[server]\npublic_url = "ra.example"', "server.public_url: write the URL that devices use"),
+        ('legacy = ["rc4"]', "profiles.default.legacy.0 is 'rc4': it should be '3des', 'sha1', 'des' or 'md5'"),
+        ('[connectors.Lab]\ntype = "internal"', "connectors.Lab: a name is of small letters"),
+        ("[connectors.two]", "connectors.two.type is missing: A built-in name"),
+        ('[database]\nurl = "mysql://x"', 'database.url: write "sqlite:///ra.db"'),
+        ('allowed_extended_key_usage = ["clientauth"]', "'clientauth' is no extended key usage"),
+        ("min_rsa_bits = 512", "profile 'default': min_rsa_bits and max_rsa_bits must rise"),
+        ('[identities.b]\ncertificate = "b.pem"\nkey = "b.key"', "profiles.default.identities is missing"),
+        (
+            '[identities.b]\ncertificate = "b"\nkey = "b"\nkey_passphrase = "hunter2"',
+            'identities.b.key_passphrase: a secret is never written here; write "file:PATH" or "env:NAME"',
+        ),
+        (
+            '[identities.b]\ncertificate = "b"\nkey = "b"\ndecryption_key = "b"',
+            "identities.b: write decryption_certificate and decryption_key together",
+        ),
+        ('identities = ["x"]', 'profiles.default.identities names "x", which is not there: [identities] has ra'),
+        ("challenge_password_required = false", "names a challenge and says challenge_password_required = false"),
+        (
+            'ca_id = 1\n[profiles.b]\nconnector = "lab"\nchallenge = "shared"\nca_id = 1',
+            "profiles.b.ca_id is 1, which is that of profiles.default",
+        ),
+        ('[server]\nadmin_listen = "127.0.0.2:8080"', "server.admin_listen has the port of server.listen"),
+        (
+            '[server.tls]\ncertificate = "a"\nkey = "b"',
+            "server.public_url begins with http:// but [server.tls] is there",
+        ),
+        (f'[[server.api_keys]]\nlabel = "a"\nhmac = "{"0" * 64}"', "server.api_key_secret is missing"),
+        ('[[server.api_keys]]\nlabel = "a"\nhmac = "0"', "server.api_keys.0.hmac: write 64 hexadecimal digits"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_path_and_what_to_write(path: Path, added: str, said: str) -> None:
+    assert said in complaint(path, MINIMAL + added + "\n")
+
+
+def test_a_missing_connector_and_challenge_are_told_at_once(path: Path) -> None:
+    text = MINIMAL.replace('connector = "lab"', 'connector = "x"').replace('"shared"\n', '{ all_of = ["y", "z"] }\n')
+
+    lines = complaint(path, text).splitlines()
+
+    assert lines == [
+        'profiles.default.connector names "x", which is not there: [connectors] has lab',
+        'profiles.default.challenge names "y", which is not there: [challenges] has shared',
+        'profiles.default.challenge names "z", which is not there: [challenges] has shared',
+    ]
+
+
+def test_a_combination_names_one_of_three(path: Path) -> None:
+    text = MINIMAL.replace('"shared"\n', '{ all_of = ["shared"], any_of = ["shared"] }\n')
+
+    assert "profiles.default.challenge: write a name, or one of { all_of" in complaint(path, text)
+
+
+def test_an_unknown_variable_is_an_error_and_named(path: Path) -> None:
+    said = complaint(path, environment={"SCEP_RA_SERVER__LSTEN": "x", "SCEP_RA_FOO": "y"})
+
+    assert "server.lsten (from SCEP_RA_SERVER__LSTEN) is not a known key; did you mean listen?" in said
+    assert "foo (from SCEP_RA_FOO) is not a known key" in said
+
+
+def test_a_variable_cannot_go_below_a_value(path: Path) -> None:
+    said = complaint(path, environment={"SCEP_RA_PROFILES__DEFAULT__CONNECTOR__X": "y"})
+
+    assert said == "SCEP_RA_PROFILES__DEFAULT__CONNECTOR__X cannot be set: connector is not a table"
+
+
+def test_a_configuration_without_profiles_is_refused(path: Path) -> None:
+    text = MINIMAL[: MINIMAL.index("[profiles.default]")] + "[profiles]\n"
+
+    assert complaint(path, text) == "there is no profile: write a table [profiles.default]"
+
+
+def test_a_file_that_is_missing_or_not_toml_is_told(path: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"cannot be read: No such file or directory; `scep-ra init DIR`"):
+        load(path, {})
+
+    assert "is not TOML" in complaint(path, "= 1")
+
+
+def test_a_secret_is_read_from_its_place_without_its_line_end(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text(" a secret \n", "utf-8")
+
+    assert read_secret("file:s.txt", tmp_path).reveal() == " a secret "
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("file:none", "the secret file:none cannot be read: No such file or directory"),
+        ("file:empty", "the secret file:empty is empty"),
+        ("file:latin1", "the secret file:latin1 cannot be read: it is not UTF-8"),
+        ("env:SCEP_NO_SUCH_VARIABLE", "the secret env:SCEP_NO_SUCH_VARIABLE is not set"),
+        ("hunter2", 'a secret is written as "file:PATH" or "env:NAME"'),
+    ],
+)
+def test_a_secret_that_is_not_there_is_told_and_never_shown(tmp_path: Path, reference: str, said: str) -> None:
+    (tmp_path / "empty").write_text("\n", "utf-8")
+    (tmp_path / "latin1").write_bytes(b"\xe4")
+
+    with pytest.raises(Misconfigured) as caught:
+        read_secret(reference, tmp_path)
+
+    assert said == str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ra.toml", "examples/lan.toml", "examples/rotation.toml", "examples/https.toml"])
+def test_a_shipped_configuration_is_read_without_warning(name: str) -> None:
+    assert load(ROOT / "config" / name, {}).warnings == ()
+
+
+def test_legacy_is_on_in_the_example_for_lans_and_off_otherwise() -> None:
+    shipped, lan = load(ROOT / "config/ra.toml", {}), load(ROOT / "config/examples/lan.toml", {})
+
+    assert frozenset() == shipped.policies["default"].legacy
+    assert frozenset({Legacy.DES3, Legacy.SHA1}) == lan.policies["default"].legacy
+
+
+def test_the_schema_is_fresh() -> None:
+    """`make schema` writes it."""
+    kept = json.loads((ROOT / "config/schema.json").read_text("utf-8"))
+
+    assert json_schema() == kept
+
+
+def test_every_key_of_a_profile_is_described_in_the_schema() -> None:
+    properties = json_schema()["$defs"]["ProfileSettings"]["properties"]
+
+    assert [] == [name for name, each in properties.items() if not each.get("description")]
