@@ -8,7 +8,7 @@ help:
 	@echo "make run     an RA with a CA of its own; prints the enrolment URL and the challenge"
 	@echo "make test    the test suite"
 	@echo "make demo    enrols one device with the bundled client and with every real client that is installed"
-	@echo "make check   ruff, mypy, import contracts"
+	@echo "make check   ruff, mypy, import contracts, hadolint"
 	@echo "make bench   how many enrolments per second, beside another server and the crypto floor"
 
 run: .venv/runtime.stamp
@@ -27,6 +27,7 @@ check: .venv
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 bench: .venv
 	$(BIN)/python -m benchmarks.enrolment

@@ -6,6 +6,7 @@ has stopped. Connections are spread evenly over the server's worker processes, w
 
 from __future__ import annotations
 
+import os
 import re
 import selectors
 import socket
@@ -49,14 +50,16 @@ class Run:
     Attributes:
         replies: HTTP responses as read, in the order of `Job.bodies`.
         latencies_seconds: in the same order.
-        cpu_seconds: of the load client itself while the clock ran.
+        client_cpu_seconds: of the load client itself while the clock ran.
+        server_cpu_seconds: of the processes that answered; unlike a rate, it hardly depends on what else runs.
         workers: process ids that answered.
     """
 
     elapsed_seconds: float
     latencies_seconds: tuple[float, ...]
     replies: tuple[bytes, ...]
-    cpu_seconds: float
+    client_cpu_seconds: float
+    server_cpu_seconds: float
     workers: tuple[int, ...]
 
 
@@ -65,18 +68,19 @@ def run(job: Job) -> Run:
     connections, workers = _connect_spread(job)
     _exchange_all(connections, [_post(job.path, body) for body in job.warm_up])
     requests = [_post(job.path, body) for body in job.bodies]
-    cpu = time.process_time()
+    client_cpu, server_cpu = time.process_time(), _cpu_seconds(workers)
     start = time.perf_counter()
     exchanged = _exchange_all(connections, requests)
     elapsed = time.perf_counter() - start
-    cpu = time.process_time() - cpu
+    client_cpu, server_cpu = time.process_time() - client_cpu, _cpu_seconds(workers) - server_cpu
     for connection in connections:
         connection.close()
     return Run(
         elapsed_seconds=elapsed,
         latencies_seconds=tuple(latency for latency, _ in exchanged),
         replies=tuple(reply for _, reply in exchanged),
-        cpu_seconds=cpu,
+        client_cpu_seconds=client_cpu,
+        server_cpu_seconds=server_cpu,
         workers=workers,
     )
 
@@ -220,6 +224,15 @@ def processes(root: int) -> Iterator[int]:
     for task in Path(f"/proc/{root}/task").iterdir():
         for child in (task / "children").read_text(encoding="ascii").split():
             yield from processes(int(child))
+
+
+def _cpu_seconds(workers: Sequence[int]) -> float:
+    """User and system time of processes, all threads (proc_pid_stat(5), fields 14 and 15)."""
+    ticks = 0
+    for worker in workers:
+        fields = Path(f"/proc/{worker}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _link(descriptor: Path) -> str:

@@ -308,7 +308,7 @@ def _combined(combination: Combination | None, validators: Mapping[str, Checked]
 
 
 def _log_fault(name: str, error: Exception) -> None:
-    structlog.get_logger("ra.challenge").error("validator failed", challenge=name, exc_info=error)
+    structlog.get_logger("ra.challenge").error("validator failed", validator=name, exc_info=error)
 
 
 # ---------------------------------------------------------------- what stops the start

@@ -46,12 +46,14 @@ class Refused(RaError):
     Attributes:
         reason: what the device may be told.
         detail: what the operator is told; never sent to a device.
+        alarm: it looks like an attack, and somebody should be told at once.
     """
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    def __init__(self, reason: Reason, detail: str = "", *, alarm: bool = False) -> None:
         super().__init__(f"{reason.name}: {detail or reason.value}")
         self.reason = reason
         self.detail = detail or reason.value
+        self.alarm = alarm
 
 
 class Unavailable(RaError):

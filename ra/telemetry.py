@@ -56,6 +56,11 @@ HTTP_REQUESTS = Metric(
     help="HTTP requests answered, by what was asked and the status of the answer",
     labels=("operation", "status"),
 )
+ALARMS = Metric(
+    name="scep_ra_alarms_total",
+    help="Refusals that look like an attack, such as a one-time secret that another key has spent; page somebody",
+    labels=("profile", "reason"),
+)
 LEGACY = Metric(
     name="scep_ra_legacy_algorithms_total",
     help="Uses of an algorithm that only a profile's `legacy` lets in",
@@ -70,7 +75,7 @@ FAULTS = Metric(
     name="scep_ra_faults_total",
     help="Requests answered 500: each is a defect of scep-ra, and the log says where",
 )
-METRICS = (ANSWERED, ANSWER_SECONDS, HTTP_REQUESTS, LEGACY, QUIRKS, FAULTS)
+METRICS = (ANSWERED, ANSWER_SECONDS, HTTP_REQUESTS, ALARMS, LEGACY, QUIRKS, FAULTS)
 
 
 class PrometheusMetrics:
@@ -92,6 +97,7 @@ class PrometheusMetrics:
             buckets=ANSWER_SECONDS.buckets,
         )
         self._http_requests = self._counter(HTTP_REQUESTS)
+        self._alarms = self._counter(ALARMS)
         self._legacy = self._counter(LEGACY)
         self._quirks = self._counter(QUIRKS)
         self._faults = self._counter(FAULTS)
@@ -99,6 +105,9 @@ class PrometheusMetrics:
     def answered(self, profile: str, message_type: str, outcome: str, seconds: float) -> None:
         self._answered.labels(profile, message_type, outcome).inc()
         self._answer_seconds.labels(profile, message_type).observe(seconds)
+
+    def alarmed(self, profile: str, reason: str) -> None:
+        self._alarms.labels(profile, reason).inc()
 
     def legacy_used(self, profile: str, algorithm: str) -> None:
         self._legacy.labels(profile, algorithm).inc()

@@ -28,10 +28,6 @@ _REVOKING = frozenset({State.REVOKING})
 _ANSWERABLE = frozenset({State.SUBMITTING, State.PENDING, State.UNKNOWN})
 
 
-class SecretReused(Refused):
-    """A one-time secret that another key has spent: somebody has got hold of it. An alarm."""
-
-
 def recall(connection: Connection, identity: RequestIdentity, now: datetime) -> Transaction | None:
     """The transaction that answers this request already; None for a new request. Reads only.
 
@@ -76,7 +72,7 @@ def authorise(connection: Connection, new: NewTransaction, now: datetime) -> Tra
 
     Raises:
         Refused: TRANSACTION_CONFLICT as in `recall`; CHALLENGE_REFUSED when the secret is already spent
-            (SecretReused, an alarm, when another key spent it).
+            (an alarm, when another key spent it: somebody has got hold of it).
     """
     values = _values_of(new, now)
     row = connection.execute(statements.AUTHORISE, values).mappings().first()
@@ -309,7 +305,7 @@ def _spend(connection: Connection, new: NewTransaction) -> None:
         return
     if connection.execute(statements.SPENT_BY, {"of": spend.key}).scalar_one() == new.identity.csr_key:
         raise Refused(Reason.CHALLENGE_REFUSED, "the one-time secret is spent, by the same key")
-    raise SecretReused(Reason.CHALLENGE_REFUSED, "the one-time secret is spent, by another key")
+    raise Refused(Reason.CHALLENGE_REFUSED, "the one-time secret is spent, by another key", alarm=True)
 
 
 def _name_of(identity: RequestIdentity) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class _Transcoder:
     def node(self, position: int, end: int, depth: int) -> tuple[bytes, int]:
         """The node at `position` as DER, and where it ends."""
         self._nodes += 1
-        if depth > MAX_DEPTH or self._nodes > MAX_NODES:
+        if depth >= MAX_DEPTH or self._nodes > MAX_NODES:
             raise Malformed("nested too deeply, or too many parts")
         tag, length, start = _read_header(self._data, position, end)
         if not tag & _CONSTRUCTED:

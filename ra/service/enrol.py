@@ -127,8 +127,8 @@ class Enrolments:
         match await endpoint.validator.check(attempt):
             case Grant() as grant:
                 return grant
-            case Deny(detail=detail):
-                raise Refused(Reason.CHALLENGE_REFUSED, detail)
+            case Deny(detail=detail, alarm=alarm):
+                raise Refused(Reason.CHALLENGE_REFUSED, detail, alarm=alarm)
             case NotNow(detail=detail, retry_after_seconds=seconds):
                 raise Unavailable(detail, seconds)
 
@@ -182,10 +182,17 @@ class Enrolments:
         try:
             result = await endpoint.connector.issue(request)
         except ConnectorError as error:
-            return await self._journal.write(_settle_fault(transaction.id, error, self._clock.now()))
-        delivered = self._clock.monotonic_seconds() < patience_ends
-        settle = _settle(transaction.id, result, decision, endpoint.ca_chain[0], self._clock.now(), delivered=delivered)
-        return await self._journal.write(settle)
+            return await self._settle(transaction.id, _fault(transaction.id, error, self._clock.now()))
+        waiting = self._clock.monotonic_seconds() < patience_ends
+        outcome = _outcome(transaction.id, result, decision, endpoint.ca_chain[0], self._clock.now(), waiting=waiting)
+        return await self._settle(transaction.id, outcome)
+
+    async def _settle(self, which: UUID, outcome: Operation) -> Transaction:
+        """Commits the outcome, unless the lease was over and another process has settled the transaction meanwhile."""
+        try:
+            return await self._journal.write(outcome)
+        except LostRace:
+            return await self._journal.read(lambda c: transactions.get(c, which))
 
     def _uuid(self) -> UUID:
         return UUID(bytes=self._entropy(16), version=4)
@@ -221,10 +228,10 @@ def _refusal_event(endpoint: Endpoint, request: Enrolment, grant: Grant, error: 
     }
 
 
-def _settle(
-    key: UUID, result: IssueResult, decision: Decision, issuer: bytes, now: datetime, *, delivered: bool
+def _outcome(
+    key: UUID, result: IssueResult, decision: Decision, issuer: bytes, now: datetime, *, waiting: bool
 ) -> Operation:
-    """What the journal is told of the CA's answer; `delivered` when the device is still waiting for it."""
+    """What the journal is told of the CA's answer; `waiting` when the device still waits for it."""
     match result:
         case Issued():
             try:
@@ -233,7 +240,7 @@ def _settle(
                 detail = str(error)
                 return lambda c: transactions.quarantine(c, key, result.certificate, detail, now)
             certificate = describe(result)
-            return lambda c: transactions.release(c, key, certificate, now, delivered=delivered)
+            return lambda c: transactions.release(c, key, certificate, now, delivered=waiting)
         case Pending(reference=reference, retry_after_seconds=seconds):
             retry_at = now + timedelta(seconds=seconds)
             return lambda c: transactions.settle_pending(c, key, reference, retry_at, now)
@@ -241,7 +248,7 @@ def _settle(
             return lambda c: transactions.settle_rejected(c, key, rejection.value, detail, now)
 
 
-def _settle_fault(key: UUID, error: ConnectorError, now: datetime) -> Operation:
+def _fault(key: UUID, error: ConnectorError, now: datetime) -> Operation:
     """What the journal is told when there is no answer."""
     detail = f"{type(error).__name__}: {error}"
     if isinstance(error, ProtocolViolation) or (isinstance(error, BackendUnavailable) and error.maybe_issued):

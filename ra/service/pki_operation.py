@@ -30,6 +30,7 @@ class Answer:
     Attributes:
         outcome: `success`, `pending`, or the name of a Reason.
         detail: why, for the operator; never sent to the device.
+        alarm: it looks like an attack.
     """
 
     body: bytes
@@ -37,6 +38,7 @@ class Answer:
     transaction_id: str
     outcome: str
     detail: str = ""
+    alarm: bool = False
 
 
 class PkiOperation:
@@ -144,6 +146,8 @@ class PkiOperation:
                 transaction_id=header.transaction_id.value,
             )
         )
+        if error.alarm:
+            self._metrics.alarmed(profile.name, error.reason.name)
         if OUTCOMES[error.reason].uniform:
             elapsed = self._clock.monotonic_seconds() - started
             await self._clock.sleep(max(0.0, self._failure_floor_seconds - elapsed))
@@ -153,6 +157,7 @@ class PkiOperation:
             transaction_id=str(header.transaction_id),
             outcome=error.reason.name,
             detail=error.detail,
+            alarm=error.alarm,
         )
 
     def _count_legacy(self, endpoint: Endpoint, used: frozenset[Legacy]) -> None:

@@ -27,6 +27,9 @@ class Metrics(Protocol):
     def answered(self, profile: str, message_type: str, outcome: str, seconds: float) -> None:
         """One PKIOperation: `outcome` is success, pending, the name of a Reason, unreadable or unavailable."""
 
+    def alarmed(self, profile: str, reason: str) -> None:
+        """One refusal that looks like an attack; `reason` is the name of a Reason."""
+
     def legacy_used(self, profile: str, algorithm: str) -> None:
         """One use of an algorithm that is let in by a profile's `legacy` only."""
 

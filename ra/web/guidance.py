@@ -21,7 +21,7 @@ SECURITY = (
     "A certificate says what the profile allows; the extensions of a request are never copied.",
     "The signature of a message and that of the request in it are verified before anything is decided.",
     "Failures found after decryption look alike and are answered no sooner than after a fixed time.",
-    "Every certificate is authorised, and entered in an audit, before a CA is asked for it.",
+    "Every request is authorised, and committed to a journal, before a CA is asked for a certificate.",
     "SHA-1, 3DES, DES and MD5 are refused unless a profile lets them in, and each use is counted.",
 )
 

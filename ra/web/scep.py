@@ -90,6 +90,8 @@ class ScepHandler:
         )
         if answer.detail:
             log_line(scope)["detail"] = answer.detail
+        if answer.alarm:
+            log_line(scope)["alarm"] = True
         return HttpReply(body=answer.body, media_type=MediaType.PKI_MESSAGE)
 
 

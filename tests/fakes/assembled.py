@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,15 @@ class Counts:
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
+        self.alarms: Counter[str] = Counter()
         self.legacy: Counter[str] = Counter()
         self.quirks: Counter[str] = Counter()
 
     def answered(self, profile: str, message_type: str, outcome: str, seconds: float) -> None:  # noqa: ARG002
         self.outcomes[outcome] += 1
+
+    def alarmed(self, profile: str, reason: str) -> None:  # noqa: ARG002
+        self.alarms[reason] += 1
 
     def legacy_used(self, profile: str, algorithm: str) -> None:  # noqa: ARG002
         self.legacy[algorithm] += 1
@@ -94,7 +99,9 @@ class Assembled:
         return [dict(each.event) for each in await self.journal.read(list_events)]
 
 
+@cache
 def identity(ca: pki.FakeCa) -> Identity:
+    """The RA's, the same after a restart."""
     certificate = ca.issue(pki.rsa_key())
     der, key_id = pki.der(certificate), None
     named = CertificateId(issuer=certificate.issuer.public_bytes(), serial=certificate.serial_number, key_id=key_id)

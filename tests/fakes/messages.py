@@ -392,7 +392,7 @@ class Message:
 
 def to_ber(node: bytes, piece_bytes: int = 1000) -> bytes:
     """The same value as Bouncy Castle writes it: indefinite lengths, long OCTET STRINGs in pieces."""
-    tag, value = node[0], _value(node)
+    tag, value = node[0], value_of(node)
     if tag == 0x04 and len(value) > piece_bytes:
         pieces = (der(0x04, value[at : at + piece_bytes]) for at in range(0, len(value), piece_bytes))
         return b"\x24\x80" + b"".join(pieces) + b"\x00\x00"
@@ -410,7 +410,7 @@ def children(value: bytes) -> list[bytes]:
     return nodes
 
 
-def _value(node: bytes) -> bytes:
+def value_of(node: bytes) -> bytes:
     return node[_header_bytes(node) :]
 
 

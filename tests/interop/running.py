@@ -66,7 +66,7 @@ def running_ra(directory: Path) -> Iterator[RunningRa]:
     Raises:
         RuntimeError: it does not start, does not stop cleanly, or has a traceback in its log.
     """
-    port, admin_port = _free_ports(2)
+    port, admin_port = free_ports(2)
     answer = _ra("init", str(directory), "--yes", "--json", "--ca-key=rsa:2048", *_listen(port, admin_port))
     with (directory / "ra.toml").open("a", encoding="utf-8") as configuration:
         configuration.write(LEGACY_PROFILE)
@@ -79,7 +79,7 @@ def running_ra(directory: Path) -> Iterator[RunningRa]:
     )
     with ra.log.open("wb") as log:
         command = [sys.executable, "-m", "ra", "serve", "--config", answer["config"]]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment())
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean_environment())
         try:
             _wait_until_ready(process, ra)
             yield ra
@@ -92,14 +92,14 @@ def running_ra(directory: Path) -> Iterator[RunningRa]:
 def _ra(*arguments: str) -> dict[str, str]:
     """Runs one command of scep-ra and reads its JSON."""
     command = [sys.executable, "-m", "ra", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
     if done.returncode != 0:
         raise RuntimeError(f"scep-ra {arguments[0]} failed:\n{done.stderr}")
     answer: dict[str, str] = json.loads(done.stdout)
     return answer
 
 
-def _environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """Ours without what begins with SCEP_RA_: to scep-ra that is configuration, and an unknown key stops it."""
     return {key: value for key, value in os.environ.items() if not key.startswith("SCEP_RA_")}  # noqa: TID251
 
@@ -133,7 +133,7 @@ def _text(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now; all are held until all are known, so that they differ."""
     probes = [socket.socket() for _ in range(count)]
     try:

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from ra.errors import Misconfigured, Unavailable
+from ra.errors import Misconfigured, Refused, Unavailable
 from ra.journal.audit import list_events, record
 from ra.journal.database import Journal
 from ra.journal.statistics import count
-from ra.journal.transactions import SecretReused, authorise, find, get, release
+from ra.journal.transactions import authorise, find, get, release
 from tests.fakes.enrolments import NOW, a_certificate, a_secret, a_transaction, an_identity
 from tests.unit.journal.conftest import URL
 
@@ -150,7 +150,7 @@ def test_a_refused_secret_leaves_no_transaction(directory: Path) -> None:
     async def body() -> None:
         async with opened(directory) as journal:
             await journal.write(lambda c: authorise(c, a_transaction(spend=a_secret()), NOW))
-            with pytest.raises(SecretReused):
+            with pytest.raises(Refused):
                 await journal.write(lambda c: authorise(c, thief, NOW))
             key = thief.identity
             assert await journal.read(lambda c: find(c, key.profile, key.signer_key, key.transaction_id)) is None

@@ -16,7 +16,6 @@ from ra.journal.states import LostRace, State
 from ra.journal.tables import aliases
 from ra.journal.transactions import (
     REDELIVERY,
-    SecretReused,
     authorise,
     back_to_authorised,
     begin_revocation,
@@ -474,7 +473,7 @@ def test_a_secret_that_another_key_has_spent_is_an_alarm(connection: Connection)
     authorise(connection, a_transaction(spend=a_secret()), NOW)
     thief = a_transaction(spend=a_secret())
 
-    with pytest.raises(SecretReused) as refused:
+    with pytest.raises(Refused) as refused:
         authorise(connection, thief, NOW)
 
     assert Reason.CHALLENGE_REFUSED == refused.value.reason

@@ -1,0 +1,177 @@
+"""`scep-ra client`, `explain` and `bench` against a running scep-ra."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ra.cli import device
+from ra.cli.app import run
+from ra.client.client import Transaction
+from ra.client.csr import read_subject, self_signed, write_csr
+from ra.client.errors import BadArgument
+from ra.client.signed import Signer
+from tests.interop.running import RunningRa
+
+Output = pytest.CaptureFixture[str]
+
+
+def answer_of(arguments: list[str], capsys: Output) -> dict[str, Any]:
+    capsys.readouterr()
+    assert run([*arguments, "--json"]) == 0
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+def enrol(ra: RunningRa, out: Path, *options: str) -> list[str]:
+    return ["client", "enrol", "--url", ra.url, "--challenge", ra.challenge, "--out", str(out), *options]
+
+
+def test_caps_and_getca_tell_what_the_server_offers(ra_server: RunningRa, tmp_path: Path, capsys: Output) -> None:
+    pem = tmp_path / "ca.pem"
+
+    capabilities = answer_of(["client", "caps", "--url", ra_server.url], capsys)["capabilities"]
+    certificates = answer_of(["client", "getca", "--url", ra_server.url, "--out", str(pem)], capsys)["certificates"]
+
+    assert "SCEPStandard" in capabilities
+    assert [each["subject"] for each in certificates] == ["CN=SCEP RA ra", "CN=scep-ra CA"]
+    assert len(x509.load_pem_x509_certificates(pem.read_bytes())) == 2
+
+
+def test_an_enrolled_device_has_a_key_and_a_certificate_that_openssl_verifies(
+    ra_server: RunningRa, tmp_path: Path, capsys: Output
+) -> None:
+    out = tmp_path / "device"
+
+    answer = answer_of(enrol(ra_server, out, "--subject", "CN=one,O=Example", "--san", "dns:one.example"), capsys)
+
+    verified = subprocess.run(
+        ["openssl", "verify", "-CAfile", ra_server.ca_certificate, answer["certificate"]],
+        capture_output=True,
+        check=False,
+    )
+    assert verified.returncode == 0
+    assert (answer["status"], answer["subject"]) == ("issued", "CN=one,O=Example")
+    assert stat.S_IMODE((out / "key.pem").stat().st_mode) == 0o600
+    assert device.load_signer(out).certificate.serial_number == int(answer["serial"], 16)
+
+
+def test_a_refused_device_keeps_its_key_and_takes_it_up_again(
+    ra_server: RunningRa, tmp_path: Path, capsys: Output
+) -> None:
+    out = tmp_path / "device"
+
+    refused = run([*enrol(ra_server, out, "--json"), "--challenge", "wrong"])
+    said = json.loads(capsys.readouterr().err)["error"]
+    key = (out / "key.pem").read_bytes()
+    answer_of(enrol(ra_server, out), capsys)
+    again = run(enrol(ra_server, out))
+
+    assert refused == 1
+    assert said == "The server refused the request: BAD_REQUEST."
+    assert key == (out / "key.pem").read_bytes()
+    assert again == 2
+    assert "holds a certificate already" in capsys.readouterr().err
+
+
+def test_another_ca_than_the_one_expected_is_refused_before_anything_is_sent(
+    ra_server: RunningRa, tmp_path: Path, capsys: Output
+) -> None:
+    exit_code = run(enrol(ra_server, tmp_path / "device", "--ca-fingerprint", "00" * 32))
+
+    assert exit_code == 1
+    assert "fingerprint" in capsys.readouterr().err
+    assert not (tmp_path / "device").exists()
+
+
+def test_what_the_server_does_not_serve_yet_fails_with_a_sentence(
+    ra_server: RunningRa, tmp_path: Path, capsys: Output
+) -> None:
+    out = tmp_path / "device"
+    serial = answer_of(enrol(ra_server, out), capsys)["serial"]
+    shared = ["--url", ra_server.url, "--from", str(out)]
+
+    exit_codes = [
+        run(["client", "nextca", "--url", ra_server.url]),
+        run(["client", "getcert", *shared, "--serial", serial]),
+        run(["client", "getcrl", *shared, "--out", str(tmp_path / "ca.crl")]),
+    ]
+
+    assert exit_codes == [1, 1, 1]
+    assert "does not announce GetNextCACert" in capsys.readouterr().err
+
+
+def test_what_is_pending_is_kept_for_its_owner_and_read_back(tmp_path: Path) -> None:
+    key = device.own_key(tmp_path, "rsa:2048")
+    assert isinstance(key, rsa.RSAPrivateKey)
+    name = read_subject("CN=waiting")
+    signer = Signer(key=key, certificate=self_signed(key, name, datetime(2030, 1, 1, tzinfo=UTC), 7))
+    transaction = Transaction(
+        key=key, csr=write_csr(key, name, challenge_password="secret"), signer=signer, transaction_id="42"
+    )
+
+    device.save_pending(tmp_path, transaction)
+    kept = device.load_pending(tmp_path)
+
+    assert (transaction.csr, transaction.transaction_id) == (kept.csr, kept.transaction_id)
+    assert transaction.signer.certificate == kept.signer.certificate
+    assert stat.S_IMODE((tmp_path / "pending.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"signer_key": "x"}'])
+def test_a_changed_pending_file_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "pending.json").write_text(content, "utf-8")
+
+    with pytest.raises(BadArgument, match=r"pending\.json cannot be read"):
+        device.load_pending(tmp_path)
+
+
+def test_bench_enrols_every_device_and_measures(ra_server: RunningRa, capsys: Output) -> None:
+    answer = answer_of(
+        ["bench", "--url", ra_server.url, "--challenge", ra_server.challenge, "-n", "6", "-c", "3"], capsys
+    )
+
+    assert (answer["devices"], answer["failed"], answer["failures"]) == (6, 0, [])
+    assert 0 < answer["milliseconds"]["p50"] <= answer["milliseconds"]["p99"]
+
+
+def test_bench_fails_where_a_device_is_refused(ra_server: RunningRa, capsys: Output) -> None:
+    exit_code = run(["bench", "--url", ra_server.url, "--challenge", "wrong", "-n", "2"])
+
+    assert exit_code == 1
+    assert "2, 2 failed" in capsys.readouterr().out
+
+
+def test_explain_says_what_getcacert_answers(ra_server: RunningRa, tmp_path: Path, capsys: Output) -> None:
+    message = tmp_path / "getcacert"
+    message.write_bytes(httpx.get(f"{ra_server.url}?operation=GetCACert").content)
+
+    exit_code = run(["explain", str(message)])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert exit_code == 0
+    assert lines[0].startswith("degenerate SignedData: 2 certificates, 0 CRLs")
+    assert any(line.startswith("  certificate: CN=SCEP RA ra") for line in lines)
+
+
+def test_explain_reads_standard_input_and_prints_json(ra_server: RunningRa) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ra", "explain", "-", "--json"],
+        input=ra_server.ca_certificate.read_bytes(),
+        capture_output=True,
+        check=True,
+    )
+
+    answer = json.loads(done.stdout)
+    assert (answer["label"], answer["value"]) == ("certificate", "CN=scep-ra CA")
+    assert {"label", "value", "note", "children"} == set(answer["children"][0])
