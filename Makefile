@@ -12,7 +12,7 @@ help:
 	@echo "make bench   how many enrolments per second, beside another server and the crypto floor"
 
 run: .venv/runtime.stamp
-	@test -e var/ra.toml || $(BIN)/scep-ra init var --yes
+	@test -e var/ra.toml || $(BIN)/scep-ra init var --yes --json >/dev/null
 	@echo "Challenge: $$(cat var/challenge.txt)"
 	@exec $(BIN)/scep-ra serve --config var/ra.toml
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from threading import local
+from queue import SimpleQueue
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -24,7 +24,7 @@ from ra.cli.client import Fingerprint, KeyType, Legacy, Peer, TlsCa, Url
 from ra.cli.output import FAILED, AsJson, show
 from ra.client.client import Enrolled, ScepClient
 from ra.client.csr import read_subject, write_csr
-from ra.client.errors import ClientError, Unreachable
+from ra.client.errors import ClientError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,11 +52,12 @@ def command(
 ) -> None:
     """Enrol many devices and measure. Keys are made beforehand."""
     peer = Peer(url=url, fingerprint=ca_fingerprint, legacy=legacy, tls_ca=tls_ca)
-    with peer.connect() as scep:
-        scep.ca_certificates()  # an unreachable server is told before any key is made
-    with _progress(count) as advance:
+    with ExitStack() as stack:
+        # An unreachable server is told before any key is made.
+        clients = [_ready(stack.enter_context(peer.connect())) for _ in range(connections)]
+        advance = stack.enter_context(_progress(count))
         keys = _each(lambda _: make_key(key_type), range(count), connections, advance("keys"))
-        enrol = _Enroller(peer, challenge)
+        enrol = _Enroller(clients, challenge)
         started = time.perf_counter()
         attempts = _each(enrol, keys, connections, advance("devices"))
         seconds = time.perf_counter() - started
@@ -69,34 +70,33 @@ def command(
         raise typer.Exit(FAILED)
 
 
-class _Enroller:
-    """Enrols one key at a time, each thread over a connection of its own."""
+def _ready(scep: ScepClient) -> ScepClient:
+    """The client, after it has asked what every client asks first."""
+    scep.caps()
+    scep.ca_certificates()
+    return scep
 
-    def __init__(self, peer: Peer, challenge: str | None) -> None:
-        self._peer = peer
+
+class _Enroller:
+    """Enrols one key, over whichever connection is free."""
+
+    def __init__(self, clients: Sequence[ScepClient], challenge: str | None) -> None:
         self._challenge = challenge
-        self._own = local()
+        self._free: SimpleQueue[ScepClient] = SimpleQueue()
+        for each in clients:
+            self._free.put(each)
 
     def __call__(self, key: PrivateKey) -> Attempt:
         csr = write_csr(key, read_subject("CN=bench"), challenge_password=self._challenge)
-        scep = self._client()
+        scep = self._free.get()
         started = time.perf_counter()
         try:
-            outcome = scep.enrol(key, csr)
-        except Unreachable as error:
-            return Attempt(seconds=time.perf_counter() - started, failure=type(error).__name__)
+            failure = "" if isinstance(scep.enrol(key, csr), Enrolled) else "PENDING"
         except ClientError as error:
-            return Attempt(seconds=time.perf_counter() - started, failure=str(error))
-        failure = "" if isinstance(outcome, Enrolled) else "PENDING"
+            failure = str(error)
+        finally:
+            self._free.put(scep)
         return Attempt(seconds=time.perf_counter() - started, failure=failure)
-
-    def _client(self) -> ScepClient:
-        if not hasattr(self._own, "scep"):
-            self._own.scep = self._peer.connect()
-            self._own.scep.caps()
-            self._own.scep.ca_certificates()
-        scep: ScepClient = self._own.scep
-        return scep
 
 
 def summary(attempts: Sequence[Attempt], seconds: float) -> dict[str, Any]:

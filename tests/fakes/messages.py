@@ -26,6 +26,7 @@ from ra.scep.names import Digest, KeyTransport
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 NULL = b"\x05\x00"
+CONTENT_KEY = b"0123456789abcdef0123456789ABCDEF"
 DATA = "1.2.840.113549.1.7.1"
 SIGNED_DATA = "1.2.840.113549.1.7.2"
 ENVELOPED_DATA = "1.2.840.113549.1.7.3"
@@ -272,6 +273,7 @@ class Envelope:
     recipient: Identity
     content: bytes
     cipher: str = "aes128-cbc"
+    content_key: bytes = CONTENT_KEY
     transport: str = KeyTransport.PKCS1_V15
     by_key_id: bool = False
     issuer: bytes = b""
@@ -291,23 +293,19 @@ class Envelope:
         key_bytes = CIPHERS[self.cipher][1]
         wrapped = self.encrypted_key
         if wrapped is None:
-            wrapped = public.encrypt(self.content_key()[:key_bytes], key_padding(self.transport))
+            wrapped = public.encrypt(self.content_key[:key_bytes], key_padding(self.transport))
         named = seq(self.issuer or theirs.certificate_id.issuer, integer(theirs.certificate_id.serial))
         if self.by_key_id:
             named = der(0x80, theirs.certificate_id.key_id or b"")
         version = integer(2 if self.by_key_id else 0)
         return seq(version, named, self.transport_name or transport_algorithm(self.transport), der(0x04, wrapped))
 
-    @staticmethod
-    def content_key() -> bytes:
-        return b"0123456789abcdef0123456789ABCDEF"
-
     def build(self) -> bytes:
         name_, key_bytes = CIPHERS[self.cipher]
         iv = b"initial vector!!"[: 8 if "des" in self.cipher else 16]
         ciphertext = self.ciphertext
         if ciphertext is None:
-            ciphertext = encrypt(self.content, self.content_key()[:key_bytes], iv, self.cipher)
+            ciphertext = encrypt(self.content, self.content_key[:key_bytes], iv, self.cipher)
         info = seq(oid(DATA), self.cipher_name or algorithm(name_, der(0x04, iv)), self._node(ciphertext))
         recipients = der(0x31, *self.others_before, self.recipient_info(), *self.others_after)
         return seq(oid(ENVELOPED_DATA), der(0xA0, seq(integer(0), recipients, info)))

@@ -1,0 +1,122 @@
+"""What joins everything: combinations of challenges, and how a start fails."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ra import bootstrap
+from ra.cli.app import run
+from ra.errors import Misconfigured
+from ra.settings.load import load
+from ra.settings.sources import process_environment
+
+TWO_CHALLENGES = """
+[challenges.second]
+type = "static"
+secrets = [{ label = "second", value_from = "file:challenge.txt" }]
+[profiles.both]
+connector = "lab"
+challenge = COMBINATION
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("made") / "var"
+    assert run(["init", str(directory), "--yes", "--json", "--ca-key", "ec:p256"]) == 0
+    return directory
+
+
+@pytest.fixture
+def directory(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "var"))
+
+
+def append(directory: Path, text: str) -> Path:
+    path = directory / "ra.toml"
+    path.write_text(path.read_text("utf-8") + text, "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("word", ["all_of", "any_of", "first_match"])
+def test_challenges_may_be_combined(directory: Path, word: str) -> None:
+    path = append(directory, TWO_CHALLENGES.replace("COMBINATION", f'{{ {word} = ["shared", "second"] }}'))
+
+    warnings = bootstrap.check(load(path, {}))
+
+    assert warnings == ()
+
+
+def test_a_reserved_name_of_a_challenge_stops_the_start(directory: Path) -> None:
+    path = append(
+        directory,
+        '[challenges.renewal]\ntype = "static"\nsecrets = [{ label = "a", value_from = "file:challenge.txt" }]\n',
+    )
+
+    with pytest.raises(Misconfigured, match=r"^challenges\.renewal: a challenge cannot be named 'renewal'"):
+        bootstrap.check(load(path, {}))
+
+
+def test_what_a_validator_warns_of_is_told_with_its_table(directory: Path) -> None:
+    (directory / "umlaut.txt").write_text("gehört-niemandem\n", "utf-8")
+    path = append(
+        directory,
+        '[challenges.odd]\ntype = "static"\nsecrets = [{ label = "a", value_from = "file:umlaut.txt" }]\n',
+    )
+
+    warnings = bootstrap.check(load(path, {}))
+
+    assert [each.partition(":")[0] for each in warnings] == ["challenges.odd"]
+
+
+def test_checking_leaves_the_database_alone(directory: Path) -> None:
+    before = hashlib.sha256((directory / "ra.db").read_bytes()).digest()
+
+    bootstrap.check(load(directory / "ra.toml", {}))
+
+    assert before == hashlib.sha256((directory / "ra.db").read_bytes()).digest()
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("ra.toml", "cannot be read: No such file or directory"),
+        ("ra.db", "does not exist"),
+        ("challenge.txt", "challenges.shared: the secret file:challenge.txt cannot be read"),
+        ("ca.pem", "connectors.lab: "),
+    ],
+)
+def test_a_worker_that_cannot_start_says_so_in_one_line_and_fails(
+    directory: Path, broken: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (directory / broken).unlink()
+    process_environment()["SCEP_RA_CONFIG"] = str(directory / "ra.toml")
+    try:
+        sent = asyncio.run(start())
+    finally:
+        del process_environment()["SCEP_RA_CONFIG"]
+
+    assert [each["type"] for each in sent] == ["lifespan.startup.failed"]
+    assert said in sent[0]["message"]
+    assert "Traceback" not in capfd.readouterr().out
+
+
+async def start() -> Sequence[dict[str, Any]]:
+    """Starts a worker's application and returns what it tells the server."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        sent.append(dict(message))
+
+    await bootstrap.application()({"type": "lifespan"}, receive, send)
+    return sent
