@@ -31,6 +31,7 @@ from ra.scep.errors import (
     BadMessageType,
     Malformed,
     ScepError,
+    SignerCannotReceive,
     TooLarge,
     Unreadable,
 )
@@ -226,7 +227,8 @@ def read_inner(
         entropy: that many random bytes.
 
     Raises:
-        BadAlgorithm: (2), (4): public facts.
+        SignerCannotReceive: (2), a public fact.
+        BadAlgorithm: (4), public facts.
         BadInner: no envelope or none for us (3), and whatever fails in (5) and (6): one and the same to the device.
     """
     header = outer.header
@@ -257,9 +259,9 @@ def _read_poll_sealing(outer: Outer, legacy: frozenset[Legacy]) -> Sealing | Non
 def _check_signer_can_receive(outer: Outer) -> None:
     key = outer.signer.public_key
     if not isinstance(key, RSAPublicKey):
-        raise BadAlgorithm("no reply can be sealed to the signer's key: it is not RSA", outer.header)
+        raise SignerCannotReceive("the signer's key is not RSA", outer.header)
     if key.key_size < MIN_SEALING_BITS:
-        raise BadAlgorithm(f"no reply can be sealed to the signer's key: it has {key.key_size} bits", outer.header)
+        raise SignerCannotReceive(f"the signer's key has {key.key_size} bits", outer.header)
 
 
 def _find_recipient(envelope: Envelope, identities: Sequence[Identity]) -> tuple[Identity, Recipient]:

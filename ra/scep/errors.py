@@ -8,7 +8,8 @@
     ├── AlgorithmRefused   an algorithm is unknown or below the floor; leaves ra.scep as BadAlgorithm or BadInner
     └── Answerable         carries the Header to answer to
         ├── BadMessageCheck   the outer signature, messageDigest or contentType is wrong
-        ├── BadAlgorithm      digest, cipher or key transport is not allowed, or no reply can be sealed to the signer
+        ├── BadAlgorithm      digest, cipher or key transport is not allowed
+        ├── SignerCannotReceive   no reply can be sealed to the signer's key
         ├── BadMessageType    a messageType that RFC 8894 does not define as a request
         └── BadInner          anything that was only found after the envelope: one error, whatever failed
 
@@ -59,6 +60,10 @@ class BadMessageCheck(Answerable):
 
 class BadAlgorithm(Answerable):
     """RFC 8894 §3.2.1.4: unrecognised or unsupported algorithm."""
+
+
+class SignerCannotReceive(Answerable):
+    """RFC 8894 §3.1: a reply is sealed to the key that signed the request, and nothing can be sealed to this one."""
 
 
 class BadMessageType(Answerable):

@@ -17,6 +17,7 @@ from ra.scep.keys import Signer
 from ra.scep.names import Digest, Oid
 
 MAX_CERTIFICATES = 8
+MAX_ATTRIBUTES = 64
 
 _INTEGER_1 = asn1.encode_integer(1)
 _NULL = tlv(0x05)
@@ -49,7 +50,7 @@ def read_signed(der: bytes) -> Signed:
     """SignedData with exactly one signer, who signed attributes.
 
     Raises:
-        Malformed: it is anything else, or carries more than MAX_CERTIFICATES certificates.
+        Malformed: it is anything else, or has more than MAX_CERTIFICATES certificates or MAX_ATTRIBUTES attributes.
     """
     data = _read_signed_data(der)
     signer_infos = asn1.set_elements(data.signer_infos)
@@ -59,6 +60,8 @@ def read_signed(der: bytes) -> Signed:
     # Without signed attributes the content could pass for them (draft-ietf-lamps-cms-euf-cma-signeddata).
     if not signer_info.signed_attributes:
         raise Malformed("nothing but the content is signed: no attributes")
+    if len(signer_info.signed_attributes) > MAX_ATTRIBUTES:
+        raise Malformed(f"more than {MAX_ATTRIBUTES} signed attributes")
     return Signed(
         content_type=data.content_info.content_type.dotted_string,
         content=data.content_info.content or b"",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from ra.scep.errors import BadQuery, TooLarge, Unreadable
-from ra.scep.names import MediaType, Operation
+from ra.scep.names import Operation
 
 MAX_MESSAGE_BYTES = 65_536
 _MAX_TEXT_BYTES = 4 * MAX_MESSAGE_BYTES
@@ -124,8 +124,3 @@ def write_capabilities(tokens: Iterable[str]) -> bytes:
     Nothing follows the last token: strongSwan before 5.9.10 takes a blank line for every capability there is (Q24).
     """
     return "\n".join(tokens).encode("ascii")
-
-
-def ca_certificate_media_type(certificates: int) -> MediaType:
-    """The label of a GetCACert answer (RFC 8894 §4.2.1): one certificate goes bare, more in a degenerate SignedData."""
-    return MediaType.CA_CERT if certificates == 1 else MediaType.CA_RA_CERT

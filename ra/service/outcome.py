@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ra.errors import Reason, Refused
-from ra.scep.errors import Answerable, BadAlgorithm, BadInner, BadMessageCheck, BadMessageType
+from ra.scep.errors import Answerable, BadAlgorithm, BadInner, BadMessageCheck, BadMessageType, SignerCannotReceive
 from ra.scep.messages import Refusal
 from ra.scep.names import FailInfo, MessageType
 
@@ -73,5 +73,6 @@ _REASONS: dict[type[Answerable], Reason] = {
     BadMessageCheck: Reason.BAD_MESSAGE_CHECK,
     BadMessageType: Reason.MESSAGE_TYPE_NOT_SUPPORTED,
     BadAlgorithm: Reason.ALGORITHM_NOT_ALLOWED,
+    SignerCannotReceive: Reason.SIGNER_CANNOT_RECEIVE,
     BadInner: Reason.UNREADABLE_REQUEST,
 }

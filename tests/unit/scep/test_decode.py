@@ -93,6 +93,7 @@ def test_a_mebibyte_is_too_large() -> None:
         ("no value", {"nonce": None, "more_attributes": [attribute(SENDER_NONCE)]}),
         ("a nonce of 65 bytes", {"nonce": der(0x04, bytes(65))}),
         ("a nonce that is none", {"nonce": NULL}),
+        ("sixty attributes more", {"more_attributes": [attribute(f"1.2.{i}", NULL) for i in range(60)]}),
         ("no certificate", {"certificates": []}),
         ("another certificate", {"certificates": [certificate(rsa_key(1), serial=integer(8))]}),
         ("two candidates", {"certificates": [certificate(rsa_key()), certificate(rsa_key(1))]}),

@@ -10,6 +10,8 @@ from ra.scep.decode import read_inner
 from ra.scep.errors import (
     BadAlgorithm,
     BadInner,
+    BadMessageType,
+    SignerCannotReceive,
 )
 from ra.scep.header import CertificateId, TransactionId
 from ra.scep.keys import Identity
@@ -264,7 +266,7 @@ def test_a_random_key_is_drawn_before_and_used_when_the_key_does_not_open(wrappe
 def test_q15_nothing_can_be_sealed_to_an_ec_key(message_type: str) -> None:
     identity = ra_identity()
 
-    with pytest.raises(BadAlgorithm, match="not RSA"):
+    with pytest.raises(SignerCannotReceive, match="not RSA"):
         inner(message(key=ec_key(), message_type=message_type), NONE, [identity])
 
     assert [] == unwrapped(identity)
@@ -274,7 +276,7 @@ def test_nothing_can_be_sealed_to_a_tiny_key() -> None:
     read = outer(message())
     tiny = rsa.RSAPublicNumbers(65537, 2**768 - 1).public_key()
 
-    with pytest.raises(BadAlgorithm, match="768"):
+    with pytest.raises(SignerCannotReceive, match="768"):
         read_inner(replace(read, signer=replace(read.signer, public_key=tiny)), [RA], NONE, os.urandom)
 
 
@@ -310,3 +312,10 @@ def test_a_question_for_a_certificate_or_crl_is_read(message_type: str) -> None:
 def test_bytes_after_a_question_are_refused() -> None:
     with pytest.raises(BadInner):
         inner(message(message_type="21", content=Envelope(RA, seq(name("CA"), integer(1)) + b"\x00").build()))
+
+
+def test_a_type_that_nobody_reads_is_refused() -> None:
+    read = outer(message())
+
+    with pytest.raises(BadMessageType):
+        read_inner(replace(read, header=replace(read.header, message_type=None)), [RA], NONE, os.urandom)

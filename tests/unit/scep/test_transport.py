@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ra.scep.errors import BadQuery, ScepError, TooLarge, Unreadable
-from ra.scep.names import Capability, MediaType, Operation
+from ra.scep.names import Capability, Operation
 from ra.scep.transport import (
     MAX_MESSAGE_BYTES,
     Query,
-    ca_certificate_media_type,
     read_message,
     read_query,
     write_capabilities,
@@ -151,8 +150,3 @@ def test_q24_no_blank_line_follows_the_capabilities() -> None:
     body = write_capabilities([Capability.AES, Capability.SHA_256, Capability.SCEP_STANDARD])
 
     assert b"AES\nSHA-256\nSCEPStandard" == body
-
-
-def test_q22_one_certificate_has_another_label_than_several() -> None:
-    assert MediaType.CA_CERT is ca_certificate_media_type(1)
-    assert MediaType.CA_RA_CERT is ca_certificate_media_type(2)

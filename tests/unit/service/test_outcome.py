@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ra.errors import Reason
-from ra.scep.errors import Answerable, BadAlgorithm, BadInner, BadMessageCheck, BadMessageType
+from ra.scep.errors import Answerable, BadAlgorithm, BadInner, BadMessageCheck, BadMessageType, SignerCannotReceive
 from ra.scep.header import Header, TransactionId
 from ra.scep.messages import Refusal
 from ra.scep.names import Digest, FailInfo, MessageType
@@ -49,6 +49,7 @@ def test_leave_to_name_a_challenge_names_nothing_else(reason: Reason) -> None:
         (BadMessageCheck, FailInfo.BAD_MESSAGE_CHECK),
         (BadMessageType, FailInfo.BAD_REQUEST),
         (BadAlgorithm, FailInfo.BAD_ALG),
+        (SignerCannotReceive, FailInfo.BAD_ALG),
         (BadInner, FailInfo.BAD_REQUEST),
     ],
 )
