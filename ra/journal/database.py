@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from ra.errors import Misconfigured
 from ra.journal.tables import metadata
-from ra.journal.writer import Job, Writer, is_lost, lost
+from ra.journal.writer import Job, Writer, control, is_lost, lost
 
 T = TypeVar("T")
 
@@ -101,11 +101,11 @@ class Journal:
             Unavailable: the database is lost.
         """
         try:
-            self._reading.exec_driver_sql("BEGIN")
+            control(self._reading, "BEGIN")
             try:
                 return operation(self._reading)
             finally:
-                self._reading.exec_driver_sql("ROLLBACK")
+                control(self._reading, "ROLLBACK")
         except DatabaseError as error:
             if is_lost(error):
                 raise lost(error) from error

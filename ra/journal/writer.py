@@ -167,10 +167,26 @@ class Writer:
         fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _execute(self, statement: str) -> None:
-        self._connection.exec_driver_sql(statement)
+        control(self._connection, statement)
 
     async def _in_thread(self, function: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+
+def control(connection: Connection, statement: str) -> None:
+    """Runs a statement of transaction control past SQLAlchemy, which would spend more on it than SQLite does.
+
+    Raises:
+        DatabaseError: as any other statement would.
+    """
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - the engine is SQLite's
+    try:
+        raw.execute(statement)
+    except sqlite3.OperationalError as error:
+        raise OperationalError(statement, None, error) from error
+    except sqlite3.DatabaseError as error:
+        raise DatabaseError(statement, None, error) from error
 
 
 def is_busy(error: OperationalError) -> bool:
