@@ -50,6 +50,17 @@ class Secret:
         return hash(self._value)
 
 
+def secret_reference(value: str) -> str:
+    """Where a secret is kept, as a plugin's Options take it; its own place decides what it is.
+
+    Raises:
+        ValueError: for whatever is no reference; it may be the secret itself, and is not quoted.
+    """
+    if not value.startswith(("file:", "env:")):
+        raise ValueError('a secret is never written here; write "file:PATH" or "env:NAME"')
+    return value
+
+
 class Capability(StrEnum):
     """What a connector can do beside issuing."""
 

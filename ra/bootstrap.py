@@ -41,6 +41,7 @@ from ra.service.enrol import Enrolments
 from ra.service.health import Health
 from ra.service.pki_operation import PkiOperation
 from ra.service.poll import Polls
+from ra.service.submit import Submissions
 from ra.settings.complaints import complaints
 from ra.settings.load import Configuration, load
 from ra.settings.model import Combination, PluginSettings
@@ -156,10 +157,10 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack) -> Lis
     refusals = RefusalLog(journal)
     _run(stack, refusals.run(clock.sleep))
     _run(stack, _end_with_the_writer(journal, clock))
-    enrolments = Enrolments(journal=journal, clock=clock, entropy=entropy)
-    stack.push_async_callback(enrolments.drain)
+    submissions = Submissions(journal=journal, clock=clock, entropy=entropy, metrics=metrics)
+    stack.push_async_callback(submissions.drain)
     operation = PkiOperation(
-        enrolments=enrolments,
+        enrolments=Enrolments(journal=journal, submissions=submissions, clock=clock),
         polls=Polls(journal=journal, clock=clock),
         clock=clock,
         entropy=entropy,

@@ -61,6 +61,11 @@ ALARMS = Metric(
     help="Refusals that look like an attack, such as a one-time secret that another key has spent; page somebody",
     labels=("profile", "reason"),
 )
+CONNECTOR_FAILURES = Metric(
+    name="scep_ra_connector_failures_total",
+    help="Requests to a CA without a usable answer, by the type of the error",
+    labels=("connector", "kind"),
+)
 LEGACY = Metric(
     name="scep_ra_legacy_algorithms_total",
     help="Uses of an algorithm that only a profile's `legacy` lets in",
@@ -75,7 +80,7 @@ FAULTS = Metric(
     name="scep_ra_faults_total",
     help="Requests answered 500: each is a defect of scep-ra, and the log says where",
 )
-METRICS = (ANSWERED, ANSWER_SECONDS, HTTP_REQUESTS, ALARMS, LEGACY, QUIRKS, FAULTS)
+METRICS = (ANSWERED, ANSWER_SECONDS, HTTP_REQUESTS, ALARMS, CONNECTOR_FAILURES, LEGACY, QUIRKS, FAULTS)
 
 
 class PrometheusMetrics:
@@ -98,6 +103,7 @@ class PrometheusMetrics:
         )
         self._http_requests = self._counter(HTTP_REQUESTS)
         self._alarms = self._counter(ALARMS)
+        self._connector_failures = self._counter(CONNECTOR_FAILURES)
         self._legacy = self._counter(LEGACY)
         self._quirks = self._counter(QUIRKS)
         self._faults = self._counter(FAULTS)
@@ -108,6 +114,9 @@ class PrometheusMetrics:
 
     def alarmed(self, profile: str, reason: str) -> None:
         self._alarms.labels(profile, reason).inc()
+
+    def connector_failed(self, connector: str, kind: str) -> None:
+        self._connector_failures.labels(connector, kind).inc()
 
     def legacy_used(self, profile: str, algorithm: str) -> None:
         self._legacy.labels(profile, algorithm).inc()

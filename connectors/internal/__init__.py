@@ -24,7 +24,7 @@ from typing import Annotated, Literal
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from connectors.api import (
     BackendUnavailable,
@@ -38,6 +38,7 @@ from connectors.api import (
     Rejected,
     RevocationReason,
     Services,
+    secret_reference,
 )
 from connectors.internal.authority import Authority, NotIssuable, Rules, check
 from connectors.internal.revocations import Revocations
@@ -56,7 +57,7 @@ class Options(BaseModel):
     """PEM: the issuing CA first, then its chain."""
     key: Path = Path("ca.key")
     """Encrypted PEM, readable by its owner alone."""
-    key_passphrase: Annotated[str, Field(pattern=r"^(file|env):.")] = "file:ca.passphrase"  # noqa: S105 - where it is
+    key_passphrase: Annotated[str, AfterValidator(secret_reference)] = "file:ca.passphrase"  # noqa: S105 - where it is
     """`file:PATH` or `env:NAME`."""
     state: Path = Path("ca.db")
     """SQLite file of revocations and CRL numbers; every process of the RA shares it."""

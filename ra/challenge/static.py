@@ -21,9 +21,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
+from connectors.api import secret_reference
 from ra.challenge.api import Attempt, Deny, Services, Verdict
 from ra.errors import Misconfigured
 from ra.policy.grant import Grant
@@ -41,7 +43,7 @@ class SecretOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     label: str = Field(min_length=1)
-    value_from: str
+    value_from: Annotated[str, AfterValidator(secret_reference)]
     not_before: AwareDatetime | None = None
     not_after: AwareDatetime | None = None
 

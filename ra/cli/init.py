@@ -181,7 +181,8 @@ def write(plan: Plan) -> str:
     directory = plan.directory
     _prepare(directory)
     made = Secrets()
-    configuration = _write_configuration(plan, digest(made.api_key_secret.encode(), made.api_key))
+    unfinished = directory / UNFINISHED
+    unfinished.write_text(_configuration(plan, digest(made.api_key_secret.encode(), made.api_key))
     for name, value in made.files().items():
         _write_secret(directory / name, value)
     now = bootstrap.SystemClock().now()

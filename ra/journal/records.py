@@ -50,6 +50,7 @@ class NewTransaction:
     Attributes:
         id: random; a Transaction that comes back under another id is an earlier one of the same request.
         idempotency_key: random, handed to the connector on every attempt.
+        contents: digest of the contents that were approved.
         connector: name of the connector that is asked.
         subject: the approved subject, as text for lists and audit.
         lease_until: the CA is asked until then; after that the answer counts as lost.
@@ -58,6 +59,7 @@ class NewTransaction:
     id: UUID
     idempotency_key: UUID
     identity: RequestIdentity
+    contents: bytes
     connector: str
     subject: str
     grant: Grant
@@ -71,6 +73,7 @@ class Transaction:
     Attributes:
         created_at: when it was authorised; IssueRequest.requested_at on every attempt.
         csr_info: digest of the certificationRequestInfo that was last submitted.
+        contents: digest of the contents that were last approved.
         renewal_signer: digest of the certificate that signed the request, where it is one of ours.
         reference: the backend's, for polling and for the audit.
         reason: why it was rejected, quarantined or left unknown: Reason.name or Rejection value; None elsewhere.
@@ -92,6 +95,7 @@ class Transaction:
     csr_key: bytes
     names: bytes
     csr_info: bytes
+    contents: bytes
     renewal_signer: bytes | None
     subject: str
     grant_method: str

@@ -83,6 +83,7 @@ RETAKE = (
     .where(
         transactions.c.id == bindparam("of"),
         transactions.c.csr_info == bindparam("of_info"),
+        transactions.c.contents == bindparam("of_contents"),
         or_(
             transactions.c.state == State.UNKNOWN,
             and_(transactions.c.state == State.SUBMITTING, transactions.c.lease_until <= bindparam("of_lease")),

@@ -96,6 +96,7 @@ transactions = Table(
     Column("csr_key", LargeBinary(32), nullable=False),
     Column("names", LargeBinary(32), nullable=False),
     Column("csr_info", LargeBinary(32), nullable=False),
+    Column("contents", LargeBinary(32), nullable=False),
     Column("renewal_signer", LargeBinary(32)),
     Column("subject", Text, nullable=False),
     Column("grant_method", Text, nullable=False),

@@ -1,6 +1,6 @@
 """Operations on transactions: plain functions of a Connection and values, run by Journal.write or Journal.read.
 
-Every change of state is a compare-and-set against TRANSITIONS; every outcome is audited in the commit that writes it.
+Every change of state is a compare-and-set against TRANSITIONS; every decision and every outcome is audited in the commit that writes it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def get(connection: Connection, which: UUID) -> Transaction:
 
 
 def authorise(connection: Connection, new: NewTransaction, now: datetime) -> Transaction:
-    """Writes the transaction as SUBMITTING and spends its one-time secret, in one commit.
+    """Writes the transaction as SUBMITTING, spends its one-time secret and audits the decision, in one commit.
 
     When an identical request was faster, its transaction comes back: compare `.id` with `new.id` before asking the CA.
 
@@ -86,32 +86,47 @@ def authorise(connection: Connection, new: NewTransaction, now: datetime) -> Tra
         connection.execute(statements.RETIRE, {"of": new.identity.request_key})
         row = connection.execute(statements.AUTHORISE, values).mappings().one()
     _spend(connection, new)
-    return Transaction(**row, **NO_CERTIFICATE)
+    transaction = Transaction(**row, **NO_CERTIFICATE)
+    _record_decision(connection, transaction)
+    return transaction
 
 
-def resume(connection: Connection, which: UUID, csr_info: bytes, lease_until: datetime, now: datetime) -> Transaction:
-    """AUTHORISED -> SUBMITTING, for a request that came again after a fault.
+def resume(
+    connection: Connection, which: UUID, csr_info: bytes, contents: bytes, lease_until: datetime, now: datetime
+) -> Transaction:
+    """AUTHORISED -> SUBMITTING, for a request that came again after a fault; it may ask for something else than before.
 
     Raises:
         LostRace: somebody else has taken it up.
     """
     return _advance(
-        connection, which, _AUTHORISED, (State.SUBMITTING,), now, csr_info=csr_info, lease_until=lease_until
+        connection,
+        which,
+        _AUTHORISED,
+        (State.SUBMITTING,),
+        now,
+        csr_info=csr_info,
+        contents=contents,
+        lease_until=lease_until,
     )
 
 
-def retake(connection: Connection, which: UUID, csr_info: bytes, lease_until: datetime, now: datetime) -> Transaction:
+def retake(
+    connection: Connection, which: UUID, csr_info: bytes, contents: bytes, lease_until: datetime, now: datetime
+) -> Transaction:
     """Takes up a lost answer: UNKNOWN, or SUBMITTING past its lease. Only for a connector that is IDEMPOTENT.
 
-    The same certificationRequestInfo is demanded, lest one idempotency key obtain two different certificates.
+    The same certificationRequestInfo and the same approved contents are demanded, lest one idempotency key obtain two
+    different certificates.
 
     Raises:
-        LostRace: the request differs, or somebody else has taken it up, or it is settled: answer with what `get` says.
+        LostRace: the request or what is approved of it differs, or somebody else has taken it up, or it is settled: answer with what `get` says.
     """
     check_path(State.SUBMITTING, State.UNKNOWN, State.AUTHORISED, State.SUBMITTING)
     parameters = {
         "of": which,
         "of_info": csr_info,
+        "of_contents": contents,
         "of_lease": now,
         "state": State.SUBMITTING,
         "lease_until": lease_until,
@@ -268,10 +283,25 @@ def _settle(
 
 
 def _record(connection: Connection, transaction: Transaction, now: datetime, **particulars: audit.Value) -> None:
-    """The event of an outcome: who, what, by which rule, and what the backend said."""
+    """The event of an outcome: what became of the decision that names the same transaction, and what the backend said."""
     event: dict[str, audit.Value] = {
-        "event": "enrolment",
+        "event": "outcome",
         "outcome": transaction.state.value,
+        "transaction": str(transaction.id),
+        "profile": transaction.profile,
+        "reference": transaction.reference,
+        "reason": transaction.reason,
+        "detail": transaction.detail,
+        "latency_seconds": (now - transaction.created_at).total_seconds(),
+    }
+    audit.record(connection, now, event | particulars)
+
+
+def _record_decision(connection: Connection, transaction: Transaction) -> None:
+    """The event of a decision: who asked for what, and by which rule it is granted."""
+    event: dict[str, audit.Value] = {
+        "event": "decision",
+        "outcome": "authorised",
         "transaction": str(transaction.id),
         "profile": transaction.profile,
         "transaction_id": transaction.transaction_id.decode("ascii", "backslashreplace"),
@@ -283,12 +313,8 @@ def _record(connection: Connection, transaction: Transaction, now: datetime, **p
         "grant_label": transaction.grant_label,
         "grant_attributes": transaction.grant_attributes,
         "connector": transaction.connector,
-        "reference": transaction.reference,
-        "reason": transaction.reason,
-        "detail": transaction.detail,
-        "latency_seconds": (now - transaction.created_at).total_seconds(),
     }
-    audit.record(connection, now, event | particulars)
+    audit.record(connection, transaction.created_at, event)
 
 
 def _spend(connection: Connection, new: NewTransaction) -> None:
@@ -345,6 +371,7 @@ def _values_of(new: NewTransaction, now: datetime) -> dict[str, Any]:
         "csr_key": identity.csr_key,
         "names": identity.names,
         "csr_info": identity.csr_info,
+        "contents": new.contents,
         "renewal_signer": identity.renewal_signer,
         "subject": new.subject,
         "grant_method": new.grant.method,

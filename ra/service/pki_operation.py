@@ -15,12 +15,13 @@ from ra.scep.errors import Answerable, Unreadable
 from ra.scep.header import Header
 from ra.scep.keys import Identity
 from ra.scep.messages import CertPoll, CertQuery, Deferral, Enrolment, Issuance, Reply, Request
-from ra.scep.names import Legacy, MessageType
+from ra.scep.names import MessageType
 from ra.service.endpoint import Endpoint
 from ra.service.enrol import Enrolments
 from ra.service.outcome import OUTCOMES, refusal, refused
 from ra.service.poll import Polls
 from ra.service.ports import Clock, Entropy, Metrics
+from ra.service.replies import Told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,20 +95,17 @@ class PkiOperation:
             outer = read_outer(message, profile.legacy)  # (2)
         except Answerable as error:
             return await self._refuse(endpoint, error.header, refused(error), started)
-        self._count_legacy(endpoint, outer.legacy)
         try:
             request = read_inner(outer, endpoint.identities, profile.legacy, self._entropy)  # (3)
-            reply = await self._carry_out(endpoint, request, arrived_at)  # (4) to (7)
+            self._count_what_is_odd(endpoint, request)
+            told = await self._carry_out(endpoint, request, arrived_at)  # (4) to (7)
         except (Answerable, Refused) as error:
             return await self._refuse(endpoint, outer.header, refused(error), started)
-        return self._seal(endpoint, request, reply)  # (8)
+        return self._seal(endpoint, request, told)  # (8)
 
-    async def _carry_out(self, endpoint: Endpoint, request: Request, arrived_at: datetime) -> Reply:
+    async def _carry_out(self, endpoint: Endpoint, request: Request, arrived_at: datetime) -> Told:
         match request:
             case Enrolment():
-                self._count_legacy(endpoint, request.legacy)
-                for quirk in (*request.outer.oddities, *request.csr.oddities):
-                    self._metrics.quirk_seen(endpoint.profile.name, quirk)
                 return await self._enrolments.enrol(endpoint, request, arrived_at)
             case CertPoll():
                 return await self._polls.poll(endpoint, request)
@@ -115,10 +113,10 @@ class PkiOperation:
                 # RFC 8894 §4.5, §4.6 are switched off: the answer of a server that holds no such certificate.
                 raise Refused(Reason.CERTIFICATE_UNKNOWN, "GetCert and GetCRL are not served")
 
-    def _seal(self, endpoint: Endpoint, request: Request, reply: Reply) -> Answer:
+    def _seal(self, endpoint: Endpoint, request: Request, told: Told) -> Answer:
         header = request.outer.header
         body = write_reply(
-            reply,
+            told.reply,
             header,
             addressed(endpoint, header),
             self._entropy,
@@ -130,7 +128,8 @@ class PkiOperation:
             body=body,
             message_type=header.message_type,
             transaction_id=str(header.transaction_id),
-            outcome=_WORDS[type(reply)],
+            outcome=_WORDS[type(told.reply)],
+            detail=told.detail,
         )
 
     async def _refuse(self, endpoint: Endpoint, header: Header, error: Refused, started: float) -> Answer:
@@ -160,9 +159,14 @@ class PkiOperation:
             alarm=error.alarm,
         )
 
-    def _count_legacy(self, endpoint: Endpoint, used: frozenset[Legacy]) -> None:
-        for each in used:
-            self._metrics.legacy_used(endpoint.profile.name, each)
+    def _count_what_is_odd(self, endpoint: Endpoint, request: Request) -> None:
+        profile, quirks = endpoint.profile.name, request.outer.oddities
+        if isinstance(request, Enrolment):
+            quirks += request.csr.oddities
+        for quirk in quirks:
+            self._metrics.quirk_seen(profile, quirk)
+        for each in request.outer.legacy if isinstance(request, CertPoll) else request.outer.legacy | request.legacy:
+            self._metrics.legacy_used(profile, each)
 
     def _count(self, endpoint: Endpoint, message_type: MessageType | None, outcome: str, started: float) -> None:
         kind = message_type.name if message_type else "unknown"

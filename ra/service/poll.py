@@ -11,10 +11,10 @@ import hashlib
 from ra.errors import Reason, Refused
 from ra.journal.database import Journal
 from ra.journal.transactions import find
-from ra.scep.messages import CertPoll, Reply
+from ra.scep.messages import CertPoll
 from ra.service.endpoint import Endpoint
 from ra.service.ports import Clock
-from ra.service.replies import deliver
+from ra.service.replies import Told, deliver
 
 
 class Polls:
@@ -24,7 +24,7 @@ class Polls:
         self._journal = journal
         self._clock = clock
 
-    async def poll(self, endpoint: Endpoint, request: CertPoll) -> Reply:
+    async def poll(self, endpoint: Endpoint, request: CertPoll) -> Told:
         """The present state of the transaction.
 
         Raises:

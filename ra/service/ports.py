@@ -30,6 +30,9 @@ class Metrics(Protocol):
     def alarmed(self, profile: str, reason: str) -> None:
         """One refusal that looks like an attack; `reason` is the name of a Reason."""
 
+    def connector_failed(self, connector: str, kind: str) -> None:
+        """One request to a CA without a usable answer; `kind` is the error's type."""
+
     def legacy_used(self, profile: str, algorithm: str) -> None:
         """One use of an algorithm that is let in by a profile's `legacy` only."""
 

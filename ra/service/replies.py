@@ -1,7 +1,8 @@
-"""What a committed transaction is told to the device as."""
+"""What a committed transaction is told to the device as, and to the operator."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from ra.errors import Reason, Refused
@@ -13,7 +14,15 @@ from ra.scep.messages import Deferral, Issuance, Reply
 from ra.service.endpoint import Endpoint
 
 
-def reply_to(endpoint: Endpoint, transaction: Transaction) -> Reply:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A reply, and why it is no certificate yet: for the log, never for the device."""
+
+    reply: Reply
+    detail: str = ""
+
+
+def tell(endpoint: Endpoint, transaction: Transaction) -> Told:
     """The present state of a transaction: SUCCESS once it is RELEASED, PENDING while it is open.
 
     Raises:
@@ -21,15 +30,15 @@ def reply_to(endpoint: Endpoint, transaction: Transaction) -> Reply:
     """
     if transaction.state is State.RELEASED and transaction.certificate is not None:
         chain = transaction.chain if endpoint.profile.include_chain else ()
-        return Issuance(certificates=(transaction.certificate, *chain))
+        return Told(reply=Issuance(certificates=(transaction.certificate, *chain)))
     if transaction.state is State.REJECTED:
         raise Refused(Reason.CA_REFUSED, transaction.detail or "")
     if transaction.state in FINAL:
         raise Refused(Reason.TRANSACTION_CLOSED, f"the transaction is {transaction.state}")
-    return Deferral()
+    return Told(reply=Deferral(), detail=f"{transaction.state}: {transaction.detail or 'in hand'}")
 
 
-async def deliver(journal: Journal, endpoint: Endpoint, transaction: Transaction, now: datetime) -> Reply:
+async def deliver(journal: Journal, endpoint: Endpoint, transaction: Transaction, now: datetime) -> Told:
     """The same, noting that a certificate is handed out for the first time.
 
     Raises:
@@ -38,4 +47,4 @@ async def deliver(journal: Journal, endpoint: Endpoint, transaction: Transaction
     """
     if transaction.state is State.RELEASED and transaction.delivered_at is None:
         await journal.write(lambda c: mark_delivered(c, transaction.id, now))
-    return reply_to(endpoint, transaction)
+    return tell(endpoint, transaction)

@@ -16,8 +16,12 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from connectors.api import ApprovedContents, San, SanKind
 from ra.errors import RaError
+from ra.policy.sid import SID_EXTENSION, read_sid
 
 T = TypeVar("T", bound=x509.ExtensionType)
+
+_UNDERSTOOD = frozenset({"2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.37"})
+"""keyUsage, subjectAltName, basicConstraints and extendedKeyUsage: compared above, and may be critical."""
 
 CLOCK_SKEW = timedelta(hours=1)
 """How far a CA's clock may be ahead of ours, and how much it may add to the validity asked for (it may backdate)."""
@@ -39,6 +43,7 @@ def check(certificate: bytes, issuer: bytes, contents: ApprovedContents, now: da
         _check_key(leaf, contents)
         _check_names(leaf, contents)
         _check_usages(leaf, contents)
+        _check_extensions(leaf, contents)
         _check_validity(leaf, contents, now)
     except (ValueError, TypeError) as error:
         raise Wrong(f"the certificate cannot be read: {error}") from error
@@ -69,14 +74,26 @@ def _check_usages(leaf: x509.Certificate, contents: ApprovedContents) -> None:
     if basic is not None and basic.ca:
         raise Wrong("it is a CA certificate")
     usage = _extension(leaf, x509.KeyUsage)
-    if usage is not None and not _bits(usage) <= contents.key_usage:
-        raise Wrong("it has key usages that were not approved")
+    if usage is None or _bits(usage) != contents.key_usage:
+        raise Wrong("its key usages are not the ones that were approved")
     extended = _extension(leaf, x509.ExtendedKeyUsage)
     if extended is None:
         raise Wrong("it has no extended key usage: it would be good for anything")
-    excess = {each.dotted_string for each in extended} - set(contents.extended_key_usage)
-    if excess:
-        raise Wrong(f"it has extended key usages that were not approved: {', '.join(sorted(excess))}")
+    if {each.dotted_string for each in extended} != set(contents.extended_key_usage):
+        raise Wrong("its extended key usages are not the ones that were approved")
+
+
+def _check_extensions(leaf: x509.Certificate, contents: ApprovedContents) -> None:
+    """A SID names an account of Active Directory whatever the subject says; and what is critical has to be understood."""
+    for extension in leaf.extensions:
+        oid = extension.oid.dotted_string
+        if oid == SID_EXTENSION:
+            if read_sid(extension.value.public_bytes()) != contents.sid:
+                raise Wrong("its Microsoft SID is not the one that was approved")
+        elif extension.critical and oid not in _UNDERSTOOD:
+            raise Wrong(f"it has a critical extension that was not approved: {oid}")
+    if contents.sid is not None and all(each.oid.dotted_string != SID_EXTENSION for each in leaf.extensions):
+        raise Wrong("its Microsoft SID is missing")
 
 
 def _bits(usage: x509.KeyUsage) -> set[str]:

@@ -1,4 +1,7 @@
-"""What pydantic finds wrong with a table, as sentences: the key's path, what is wrong, and what to write instead."""
+"""What pydantic finds wrong with a table, as sentences: the key's path, what is wrong, and what to write instead.
+
+What stands there is never repeated: it may be a secret in the wrong place, and these sentences are logged.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,10 @@ def _sentence(details: ErrorDetails, model: type[BaseModel], table: str, origins
             return f"{place} is missing" + (f": {description}" if description else "")
         case "value_error":
             return f"{place}: {details['ctx']['error']}"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"{place} should be a table"
         case _:
-            return f"{place} is {details['input']!r}: {details['msg'].replace('Input', 'it', 1)}"
+            return f"{place}: {details['msg'].replace('Input', 'it', 1)}"
 
 
 def _instead(key: str, model: type[BaseModel]) -> str:

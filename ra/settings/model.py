@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from connectors.api import secret_reference
 from ra.policy.profile import Profile, attribute_oid, extended_key_usage_oid
 
 
@@ -59,12 +60,6 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _reference(value: str) -> str:
-    if not value.startswith(("file:", "env:")):
-        raise ValueError('a secret is never written here; write "file:PATH" or "env:NAME"')
-    return value
-
-
 def _digest(value: str) -> str:
     if not re.fullmatch("[0-9a-f]{64}", value):
         raise ValueError("write 64 hexadecimal digits")
@@ -75,7 +70,7 @@ def _combination(value: object) -> object:
     return {"first_match": [value]} if isinstance(value, str) else value
 
 
-SecretReference = Annotated[str, AfterValidator(_reference)]
+SecretReference = Annotated[str, AfterValidator(secret_reference)]
 ListenAddress = Annotated[Address, BeforeValidator(read_address, json_schema_input_type=str)]
 Name = Annotated[str, AfterValidator(_name)]
 

@@ -1,4 +1,4 @@
-"""Bad input over real HTTP, against the running RA: each gets the answer that is due to it, none a 500, none a traceback."""
+"""Bad input over real HTTP, against the running RA: each gets the answer that is due to it, none a 500, none an error in the log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ra.client.replies import Failure, Reply
 from ra.client.requests import Request, key_transaction_id
 from ra.client.signed import write_signed
 from tests.fakes.device import NOW, Device, pooled_key
-from tests.interop.running import RunningRa
+from tests.interop.running import RunningRa, faulty_lines
 
 MIB = 1 << 20
 NONCE = bytes(range(16))
@@ -65,11 +65,13 @@ class Ra:
 
 @pytest.fixture
 def ra(ra_server: RunningRa) -> Iterator[Ra]:
-    """The running RA; when the test is over its log must hold no traceback."""
+    """The running RA; when the test is over it must have met no fault."""
     with httpx.Client() as http:
         ca = read_ca_certificates(http.get(f"{ra_server.url}?operation=GetCACert").content)
         yield Ra(http=http, url=ra_server.url, challenge=ra_server.challenge, ca=ca, device=Device())
-    assert "Traceback" not in ra_server.log.read_text(encoding="utf-8", errors="replace")
+        metrics = http.get(f"{ra_server.admin_url}/metrics").text
+    assert faulty_lines(ra_server.log.read_text(encoding="utf-8", errors="replace")) == []
+    assert "scep_ra_faults_total 0.0" in metrics.splitlines()
 
 
 def nested(depth: int) -> bytes:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from ra.cli.app import run
-from tests.interop.running import clean_environment, free_ports
+from tests.interop.running import clean_environment, faulty_lines, free_ports
 
 DEADLINE_SECONDS = 30
 PAUSE_SECONDS = 0.02
@@ -88,7 +88,7 @@ def serving(directory: Path, ports: tuple[int, int], *options: str, scheme: str 
 
 
 def test_it_serves_devices_on_one_port_and_operators_on_the_other(directory: Path, ports: tuple[int, int]) -> None:
-    with serving(directory, ports) as served:
+    with serving(directory, ports, "--json") as served:
         capabilities = httpx.get(f"{served.url}?operation=GetCACaps")
         ready = httpx.get(f"{served.admin_url}/readyz")
         metrics = httpx.get(f"{served.admin_url}/metrics")
@@ -98,8 +98,15 @@ def test_it_serves_devices_on_one_port_and_operators_on_the_other(directory: Pat
     assert ready.json()["status"] == "ok"
     assert 'scep_ra_http_requests_total{operation="GetCACaps",status="200"} 1.0' in metrics.text
     assert astray.status_code == 404
+    assert "scep_ra_faults_total 0.0" in metrics.text.splitlines()
     assert served.process.returncode == 0
-    assert "Traceback" not in served.log.read_text("utf-8")
+    assert faulty_lines(served.log.read_text("utf-8")) == []
+
+
+def test_the_faults_of_a_log_are_seen() -> None:
+    log = '{"level": "info"}\n{"level": "error", "event": "fault"}\nTraceback (most recent call last):\n7\n{"url": "x"}\n'
+
+    assert faulty_lines(log) == log.splitlines()[1:4]
 
 
 def test_two_workers_share_the_connections(directory: Path, ports: tuple[int, int]) -> None:
@@ -157,10 +164,11 @@ def test_sighup_with_a_broken_configuration_leaves_the_old_worker_serving(
         served.process.send_signal(signal.SIGHUP)
         served.wait_for("keeping worker")
         answer = httpx.get(f"{served.url}?operation=GetCACaps")
+        metrics = httpx.get(f"{served.admin_url}/metrics").text
 
     assert answer.status_code == 200
     assert 'profiles.default.connector names \\"nowhere\\", which is not there' in served.log.read_text("utf-8")
-    assert "Traceback" not in served.log.read_text("utf-8")
+    assert "scep_ra_faults_total 0.0" in metrics.splitlines()
     assert served.process.returncode == 0
 
 

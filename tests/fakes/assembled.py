@@ -27,6 +27,7 @@ from ra.service.endpoint import Endpoint
 from ra.service.enrol import Enrolments
 from ra.service.pki_operation import Answer, PkiOperation
 from ra.service.poll import Polls
+from ra.service.submit import Submissions
 from tests.fakes import pki
 from tests.fakes.clock import FakeClock
 
@@ -59,6 +60,7 @@ class Counts:
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
         self.alarms: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
         self.legacy: Counter[str] = Counter()
         self.quirks: Counter[str] = Counter()
 
@@ -67,6 +69,9 @@ class Counts:
 
     def alarmed(self, profile: str, reason: str) -> None:  # noqa: ARG002
         self.alarms[reason] += 1
+
+    def connector_failed(self, connector: str, kind: str) -> None:  # noqa: ARG002
+        self.failures[kind] += 1
 
     def legacy_used(self, profile: str, algorithm: str) -> None:  # noqa: ARG002
         self.legacy[algorithm] += 1
@@ -82,7 +87,7 @@ class Assembled:
     journal: Journal
     endpoint: Endpoint
     validator: OneChallenge
-    enrolments: Enrolments
+    submissions: Submissions
     operation: PkiOperation
     clock: FakeClock
     counts: Counts = field(default_factory=Counts)
@@ -120,7 +125,7 @@ async def assembled(
     Journal.create("sqlite:///ra.db", directory=directory)
     journal = await Journal.open("sqlite:///ra.db", directory=directory)
     clock, counts, validator = FakeClock(pki.NOW), Counts(), OneChallenge()
-    enrolments = Enrolments(journal=journal, clock=clock, entropy=os.urandom)
+    submissions = Submissions(journal=journal, clock=clock, entropy=os.urandom, metrics=counts)
     admitted: Validator | None = validator if challenge else None
     yield Assembled(
         journal=journal,
@@ -134,9 +139,9 @@ async def assembled(
             ca_chain=ca.chain,
         ),
         validator=validator,
-        enrolments=enrolments,
+        submissions=submissions,
         operation=PkiOperation(
-            enrolments=enrolments,
+            enrolments=Enrolments(journal=journal, submissions=submissions, clock=clock),
             polls=Polls(journal=journal, clock=clock),
             clock=clock,
             entropy=os.urandom,
@@ -147,5 +152,6 @@ async def assembled(
         clock=clock,
         counts=counts,
     )
-    await enrolments.drain()
-    await journal.aclose()
+    await submissions.drain()
+    if journal.is_alive:
+        await journal.aclose()

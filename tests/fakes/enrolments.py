@@ -44,6 +44,7 @@ def a_transaction(identity: RequestIdentity | None = None, *, spend: Spend | Non
         id=UUID(int=number),
         idempotency_key=UUID(int=number << 64),
         identity=identity or an_identity(),
+        contents=digest("contents"),
         connector="lab",
         subject="CN=device",
         grant=Grant(method="static", label="first", attributes={"team": "blue"}, spend=spend),

@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from connectors.api import (
     Capability,
-    ConnectorError,
     Health,
     Issued,
     IssueRequest,
@@ -28,7 +27,8 @@ class IssuingCa(NoCapabilities):
     def __init__(self, ca: pki.FakeCa, *capabilities: Capability) -> None:
         self.capabilities = frozenset({Capability.EXPLICIT_CONTENTS, *capabilities})
         self.requests: list[IssueRequest] = []
-        self.answer: IssueResult | ConnectorError | None = None
+        self.answer: IssueResult | Exception | None = None
+        self.state: Health | Exception = Health(ready=True, detail="")
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -38,7 +38,7 @@ class IssuingCa(NoCapabilities):
         self.requests.append(request)
         self.asked.set()
         await self.may_answer.wait()
-        if isinstance(self.answer, ConnectorError):
+        if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer or Issued(certificate=self.certify(request), chain=self._ca.chain, reference="order 1")
 
@@ -61,7 +61,9 @@ class IssuingCa(NoCapabilities):
         return self._ca.chain
 
     async def health(self) -> Health:
-        return Health(ready=True, detail="")
+        if isinstance(self.state, Exception):
+            raise self.state
+        return self.state
 
     async def aclose(self) -> None:
         """Nothing is held open."""

@@ -52,8 +52,8 @@ class RunningRa:
     @property
     def outcomes(self) -> list[str]:
         """What the log says became of each PKIOperation so far."""
-        lines = [line for line in _text(self.log).splitlines() if line.startswith("{")]
-        return [entry["outcome"] for line in lines if "outcome" in (entry := json.loads(line))]
+        entries = [json.loads(line) for line in _text(self.log).splitlines()]
+        return [entry["outcome"] for entry in entries if "outcome" in entry]
 
     def url_of(self, profile: str) -> str:
         return f"{self.url}/{profile}"
@@ -64,7 +64,7 @@ def running_ra(directory: Path) -> Iterator[RunningRa]:
     """Sets scep-ra up in a new directory, serves it on free loopback ports, and stops it with SIGTERM.
 
     Raises:
-        RuntimeError: it does not start, does not stop cleanly, or has a traceback in its log.
+        RuntimeError: it does not start, does not stop cleanly, or its log tells of a fault.
     """
     port, admin_port = free_ports(2)
     answer = _ra("init", str(directory), "--yes", "--json", "--ca-key=rsa:2048", *_listen(port, admin_port))
@@ -78,7 +78,7 @@ def running_ra(directory: Path) -> Iterator[RunningRa]:
         log=directory / "server.log",
     )
     with ra.log.open("wb") as log:
-        command = [sys.executable, "-m", "ra", "serve", "--config", answer["config"]]
+        command = [sys.executable, "-m", "ra", "serve", "--json", "--config", answer["config"]]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean_environment())
         try:
             _wait_until_ready(process, ra)
@@ -125,8 +125,20 @@ def _check_clean(process: subprocess.Popen[bytes], ra: RunningRa) -> None:
     text = _text(ra.log)
     if process.returncode != 0:
         raise RuntimeError(f"scep-ra ended with {process.returncode}:\n{text}")
-    if "Traceback" in text:
-        raise RuntimeError(f"scep-ra has a traceback in its log:\n{text}")
+    if faults := faulty_lines(text):
+        raise RuntimeError("scep-ra has faults in its log:\n" + "\n".join(faults))
+
+
+def faulty_lines(log: str) -> list[str]:
+    """The lines of a server's log that must not be there: errors, and what is no JSON, such as a traceback."""
+    return [line for line in log.splitlines() if _is_faulty(line)]
+
+
+def _is_faulty(line: str) -> bool:
+    try:
+        return json.loads(line).get("level") in {"error", "critical"}
+    except (ValueError, AttributeError):
+        return True
 
 
 def _text(log: Path) -> str:

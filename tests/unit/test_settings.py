@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from ra.errors import Misconfigured
+from ra.errors import Misconfigured, Refused
+from ra.policy.profile import EXTENDED_KEY_USAGES, Profile
+from ra.policy.rules import RULES
+from ra.scep.csr import Csr
 from ra.scep.names import Legacy
 from ra.settings.load import Configuration, load
 from ra.settings.model import Address
 from ra.settings.schema import json_schema
 from ra.settings.sources import read_secret
+from tests.fakes.csrs import common_name, csr, enrolment, san
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "config").rglob("*.toml"))
 
 MINIMAL = """
 [connectors.lab]
@@ -112,10 +117,10 @@ def test_a_profile_without_a_challenge_must_say_so_and_is_warned_of(path: Path) 
         ("[server]\nlsten = 1", "server.lsten is not a known key; did you mean listen?"),
         ("zzz = 1", "profiles.default.zzz is not a known key; known here: ca_id, connector"),
         ('[server]\nlisten = "8080"', 'server.listen: write host and port, for example "127.0.0.1:8080"'),
-        ('[server]\nworkers = "many"', "server.workers is 'many': it should be a valid integer"),
-        ("[server]\nworkers = 0", "server.workers is 0: it should be greater than or equal to 1"),
+        ('[server]\nworkers = "many"', "server.workers: it should be a valid integer"),
+        ("[server]\nworkers = 0", "server.workers: it should be greater than or equal to 1"),
         ('[server]\npublic_url = "ra.example"', "server.public_url: write the URL that devices use"),
-        ('legacy = ["rc4"]', "profiles.default.legacy.0 is 'rc4': it should be '3des', 'sha1', 'des' or 'md5'"),
+        ('legacy = ["rc4"]', "profiles.default.legacy.0: it should be '3des', 'sha1', 'des' or 'md5'"),
         ('[connectors.Lab]\ntype = "internal"', "connectors.Lab: a name is of small letters"),
         ("[connectors.two]", "connectors.two.type is missing: A built-in name"),
         ('[database]\nurl = "mysql://x"', 'database.url: write "sqlite:///ra.db"'),
@@ -219,9 +224,43 @@ def test_a_secret_that_is_not_there_is_told_and_never_shown(tmp_path: Path, refe
     assert said == str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["ra.toml", "examples/lan.toml", "examples/rotation.toml", "examples/https.toml"])
-def test_a_shipped_configuration_is_read_without_warning(name: str) -> None:
-    assert load(ROOT / "config" / name, {}).warnings == ()
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda each: each.name)
+def test_a_shipped_configuration_is_read_without_warning(path: Path) -> None:
+    assert load(path, {}).warnings == ()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda each: each.name)
+def test_no_shipped_profile_gives_server_authentication_to_a_name_outside_its_patterns(path: Path) -> None:
+    server_auth = EXTENDED_KEY_USAGES["serverAuth"]
+    names = {"dns": "www.bank.example", "ip": "192.0.2.1", "uri": "https://www.bank.example", "email": "a@bank.example"}
+    asked = [csr(subject=common_name("www.bank.example"), subject_alternative_names=())]
+    asked += [csr(subject=(), subject_alternative_names=(san(kind, name),)) for kind, name in names.items()]
+
+    given = [
+        (profile.name, each)
+        for profile in load(path, {}).policies.values()
+        if server_auth in {*profile.allowed_extended_key_usage, *profile.default_extended_key_usage}
+        for each in asked
+        if is_granted(each, profile)
+    ]
+
+    assert given == []
+
+
+def is_granted(asked: Csr, profile: Profile) -> bool:
+    try:
+        for rule in RULES:
+            rule(enrolment(asked), profile)
+    except Refused:
+        return False
+    return True
+
+
+def test_the_shipped_profile_for_servers_certifies_servers() -> None:
+    profile = load(ROOT / "config/examples/https.toml", {}).policies["servers"]
+    name = "www.servers.example.org"
+
+    assert is_granted(csr(subject=common_name(name), subject_alternative_names=(san("dns", name),)), profile)
 
 
 def test_legacy_is_on_in_the_example_for_lans_and_off_otherwise() -> None:

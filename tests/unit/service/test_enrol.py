@@ -28,7 +28,7 @@ from ra.errors import Unavailable
 from ra.journal.transactions import REDELIVERY
 from ra.policy.grant import Grant, Spend
 from ra.scep.errors import Unreadable
-from ra.service.enrol import LEASE
+from ra.service.submit import LEASE
 from tests.fakes import pki
 from tests.fakes.assembled import CHALLENGE, FLOOR_SECONDS, Assembled, assembled
 from tests.fakes.device import Device, pooled_key
@@ -68,13 +68,15 @@ async def test_a_device_with_the_challenge_is_certified(ra: Assembled) -> None:
     assert {"success": 1} == ra.counts.outcomes
 
 
-async def test_a_decision_leaves_one_event(ra: Assembled) -> None:
+async def test_a_decision_leaves_one_event_and_its_outcome_another(ra: Assembled) -> None:
     await enrol(ra, Device(subject="CN=device 7"))
 
-    (event,) = await ra.events()
+    decision, outcome = await ra.events()
 
-    assert ("released", "CN=device 7", "shared", "first") == tuple(
-        event[key] for key in ("outcome", "subject", "grant_method", "grant_label")
+    assert ("decision", "authorised") == (decision["event"], decision["outcome"])
+    assert ("outcome", "released") == (outcome["event"], outcome["outcome"])
+    assert ("CN=device 7", "shared", "first") == tuple(
+        decision[key] for key in ("subject", "grant_method", "grant_label")
     )
 
 
@@ -160,7 +162,7 @@ async def test_the_cas_no_is_told_with_the_public_sentence(ra: Assembled, issuin
     issuing.answer = Rejected(rejection=Rejection.POLICY, detail="quota of department 12 exceeded")
 
     result = await enrol(ra, Device())
-    (event,) = await ra.events()
+    _, event = await ra.events()
 
     assert isinstance(result, replies.Failure)
     assert "The certificate authority refused the request." == result.text
@@ -195,6 +197,65 @@ async def test_the_next_try_takes_up_what_was_cut_short(
     assert 1 == len({each.idempotency_key for each in issuing.requests})
     assert 1 == len({each.requested_at for each in issuing.requests})
     assert 1 == ra.validator.asked
+
+
+async def test_a_lost_answer_is_not_asked_for_again_with_other_contents(tmp_path: Path, issuing: IssuingCa) -> None:
+    device = Device()
+    async with assembled(tmp_path, issuing, CA, default_validity_days=365) as before:
+        issuing.answer = LOST
+        await enrol(before, device)
+        issuing.answer = None
+    async with assembled(tmp_path, issuing, CA, default_validity_days=90) as after:
+        result = await enrol(after, device)
+
+    assert replies.Pending() == result
+    assert 1 == len(issuing.requests)
+
+
+async def test_a_connector_that_breaks_leaves_the_attempt_open(ra: Assembled, issuing: IssuingCa) -> None:
+    issuing.answer = ZeroDivisionError("a fault of the plugin")
+
+    answer = await ra.answer(Device().enrol_message(ra.ca, challenge=CHALLENGE))
+
+    assert ("pending", "unknown: ZeroDivisionError: a fault of the plugin") == (answer.outcome, answer.detail)
+    assert {"ZeroDivisionError": 1} == ra.counts.failures
+
+
+async def test_a_journal_that_is_lost_after_the_first_commit_is_pending_and_no_503(
+    ra: Assembled, issuing: IssuingCa
+) -> None:
+    device = Device()
+    issuing.may_answer.clear()
+    request = asyncio.create_task(enrol(ra, device))
+    await issuing.asked.wait()
+
+    closing = asyncio.create_task(ra.journal.aclose())
+    await asyncio.sleep(0)
+    issuing.may_answer.set()
+    result = await request
+    await closing
+
+    assert replies.Pending() == result
+
+
+async def test_a_stranger_whom_policy_refuses_leaves_no_audit(tmp_path: Path, issuing: IssuingCa) -> None:
+    async with assembled(tmp_path, issuing, CA, challenge=False) as ra:
+        result = await enrol(ra, Device(subject="CN=one,CN=two"), None)
+        events = await ra.events()
+
+    assert isinstance(result, replies.Failure)
+    assert [] == events
+
+
+async def test_a_theft_is_audited(ra: Assembled) -> None:
+    spend = Spend(key=b"keyed hash", expires_at=pki.NOW + timedelta(hours=1))
+    ra.validator.verdict = Grant(method="otp", label="ticket 3", spend=spend)
+    await enrol(ra, Device(key=pooled_key(0)))
+
+    await enrol(ra, Device(key=pooled_key(1)))
+    *_, event = await ra.events()
+
+    assert ("refused", "CHALLENGE_REFUSED", "ticket 3") == (event["outcome"], event["reason"], event["grant_label"])
 
 
 async def test_a_lost_answer_is_not_asked_for_again_where_that_could_issue_twice(tmp_path: Path) -> None:
@@ -240,7 +301,7 @@ async def test_a_device_that_hangs_up_cancels_nothing(ra: Assembled, issuing: Is
 
     request.cancel()
     issuing.may_answer.set()
-    await ra.enrolments.drain()
+    await ra.submissions.drain()
     result = await enrol(ra, device)
 
     assert isinstance(result, replies.Success)
@@ -295,10 +356,11 @@ async def test_a_wrong_certificate_is_kept_from_the_device(ra: Assembled, issuin
     issuing.answer = Issued(certificate=pki.der(stranger), chain=CA.chain, reference="order 9")
 
     result = await enrol(ra, Device())
-    (event,) = await ra.events()
+    _, event = await ra.events()
 
     assert replies.Pending() == result
     assert "quarantined" == event["outcome"]
+    assert {"QUARANTINED": 1} == ra.counts.alarms
 
 
 async def test_a_one_time_secret_is_good_for_one_key(ra: Assembled, issuing: IssuingCa) -> None:

@@ -21,6 +21,13 @@ CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH.dotted_string
 UPN = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3")
 
 
+SID = x509.UnrecognizedExtension(
+    x509.ObjectIdentifier("1.3.6.1.4.1.311.25.2"),
+    bytes.fromhex("301da01b060a2b060104018237190201a00d040b") + b"S-1-5-21-50",
+)
+UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+
+
 def name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
@@ -50,6 +57,9 @@ def leaf(
     not_after: datetime = NOW + timedelta(days=365),
     names: tuple[x509.GeneralName, ...] = (x509.DNSName("device.example"),),
     usages: tuple[x509.ObjectIdentifier, ...] = (ExtendedKeyUsageOID.CLIENT_AUTH,),
+    extra: x509.UnrecognizedExtension | None = None,
+    critical: bool = False,
+    key_usage: bool = True,
     ca: bool = False,
     crl_sign: bool = False,
 ) -> bytes:
@@ -61,7 +71,10 @@ def leaf(
         ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign"), False
     )
     usage = x509.KeyUsage(digital_signature=True, crl_sign=crl_sign, encipher_only=False, decipher_only=False, **bits)
-    builder = builder.add_extension(usage, critical=True)
+    if key_usage:
+        builder = builder.add_extension(usage, critical=True)
+    if extra:
+        builder = builder.add_extension(extra, critical=critical)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     if usages:
@@ -81,6 +94,18 @@ def test_every_kind_of_name_is_compared_by_its_value() -> None:
     check(leaf(names=names), ca_certificate(), replace(CONTENTS, subject_alternative_names=approved), NOW)
 
 
+def test_an_approved_sid_passes_and_must_be_there() -> None:
+    approved = replace(CONTENTS, sid="S-1-5-21-50")
+
+    check(leaf(extra=SID), ca_certificate(), approved, NOW)
+    with pytest.raises(Wrong, match="SID is missing"):
+        check(leaf(), ca_certificate(), approved, NOW)
+
+
+def test_what_a_ca_adds_without_harm_passes() -> None:
+    check(leaf(extra=UNKNOWN), ca_certificate(), CONTENTS, NOW)
+
+
 @pytest.mark.parametrize(
     ("certificate", "complaint"),
     [
@@ -95,9 +120,15 @@ def test_every_kind_of_name_is_compared_by_its_value() -> None:
         (lambda: leaf(names=(x509.OtherName(UPN, b"\x16\x01a"),)), "no UTF8String"),
         (lambda: leaf(names=(x509.RegisteredID(UPN),)), "never approved"),
         (lambda: leaf(ca=True), "a CA certificate"),
-        (lambda: leaf(crl_sign=True), "key usages that were not approved"),
+        (lambda: leaf(crl_sign=True), "key usages are not"),
+        (lambda: leaf(key_usage=False), "key usages are not"),
+        (lambda: leaf(extra=SID), "Microsoft SID is not"),
+        (lambda: leaf(extra=UNKNOWN, critical=True), "critical extension"),
         (lambda: leaf(usages=()), "no extended key usage"),
-        (lambda: leaf(usages=(ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.CODE_SIGNING)), "1.3.6.1.5.5.7.3.3"),
+        (
+            lambda: leaf(usages=(ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.CODE_SIGNING)),
+            "extended key usages are not",
+        ),
         (lambda: leaf(not_before=NOW + timedelta(hours=2)), "not valid yet"),
         (lambda: leaf(not_before=NOW - timedelta(days=2), not_after=NOW), "expired"),
         (lambda: leaf(not_after=NOW + timedelta(days=366)), "longer than was approved"),
