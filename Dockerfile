@@ -16,12 +16,14 @@ WORKDIR /src
 RUN python -m venv /opt/scep-ra
 ENV PATH=/opt/scep-ra/bin:$PATH
 # The locked dependencies change seldom and make a layer of their own.
-COPY requirements.txt ./
-RUN pip install --require-hashes --requirement requirements.txt
+COPY requirements.txt requirements-build.txt ./
+RUN pip install --require-hashes --requirement requirements.txt --requirement requirements-build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY ra ra
 COPY connectors connectors
-RUN pip install --no-deps --no-build-isolation . && python -m compileall -q /opt/scep-ra
+RUN pip install --no-deps --no-build-isolation . \
+    && pip uninstall --yes --requirement requirements-build.txt \
+    && python -m compileall -q /opt/scep-ra
 
 FROM python:${PYTHON}
 LABEL org.opencontainers.image.title="scep-ra" \
@@ -37,7 +39,10 @@ WORKDIR /var/lib/scep-ra
 # Configuration, keys and database; /tmp must be a tmpfs where the root is read-only.
 VOLUME ["/var/lib/scep-ra"]
 EXPOSE 8080
-HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8081/livez', timeout=4)"]
+# With [server.tls] the admin listener speaks HTTPS, by a certificate that is not for this address.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["sh", "-c", "for scheme in http https; do \
+    python -c 'import ssl, sys, urllib.request as r; \
+        r.urlopen(sys.argv[1], timeout=2, context=ssl._create_unverified_context())' \
+    $scheme://127.0.0.1:8081/livez 2>/dev/null && exit 0; done; exit 1"]
 ENTRYPOINT ["scep-ra"]
 CMD ["serve", "--config", "/var/lib/scep-ra/ra.toml"]

@@ -12,7 +12,7 @@ help:
 	@echo "make bench   how many enrolments per second, beside another server and the crypto floor"
 
 run: .venv/runtime.stamp
-	@test -e var/ra.toml || $(BIN)/scep-ra init var --yes --json >/dev/null
+	@test -e var/ra.toml || $(BIN)/scep-ra init var --yes >/dev/null
 	@echo "Challenge: $$(cat var/challenge.txt)"
 	@exec $(BIN)/scep-ra serve --config var/ra.toml
 
@@ -45,9 +45,9 @@ peers:
 # Hash-locked: what is installed is what was locked. The checkout itself is installed without looking for anything.
 .venv: .venv/dev.stamp
 
-.venv/runtime.stamp: requirements.txt pyproject.toml
+.venv/runtime.stamp: requirements.txt requirements-build.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) install --require-hashes --requirement requirements.txt
+	$(PIP) install --require-hashes --requirement requirements.txt --requirement requirements-build.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -153,7 +153,7 @@ class IssueRequest:
         requested_at: when the request was approved, the same on every attempt (UTC).
     """
 
-    csr: bytes
+    csr: bytes = field(repr=False)
     contents: ApprovedContents
     profile: str
     idempotency_key: UUID

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -104,8 +105,36 @@ def check(configuration: Configuration) -> tuple[str, ...]:
             front = await _front(configuration, stack, SystemClock())
             return front.warnings
 
+    _check_tls(configuration)
+    _check_database(configuration)
     _api_keys(configuration)
     return asyncio.run(build_and_close())
+
+
+def _check_tls(configuration: Configuration) -> None:
+    """The workers would find it out one after the other, and be started again for ever."""
+    tls, here = configuration.settings.server.tls, configuration.directory
+    if tls is None:
+        return
+    passphrase = read_secret(tls.key_passphrase, here).reveal() if tls.key_passphrase else ""
+    for key, path in (("certificate", here / tls.certificate), ("key", here / tls.key)):
+        if not os.access(path, os.R_OK):
+            raise Misconfigured(f"server.tls.{key}: {path} cannot be read")
+    if mode := (here / tls.key).stat().st_mode & 0o007:
+        raise Misconfigured(f"server.tls.key: {here / tls.key} is open to everybody (mode …{mode}): chmod o= it")
+    try:
+        # Without a passphrase OpenSSL would ask for one at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(here / tls.certificate, here / tls.key, passphrase)
+    except ssl.SSLError as error:
+        raise Misconfigured(
+            f"server.tls: certificate, key and key_passphrase do not go together ({error.reason})"
+        ) from None
+
+
+def _check_database(configuration: Configuration) -> None:
+    place = configuration.directory / configuration.settings.database.url.removeprefix("sqlite:///")
+    if not place.parent.is_dir():
+        raise Misconfigured(f"database.url: the directory {place.parent} does not exist")
 
 
 async def connect_connector(configuration: Configuration, name: str, clock: SystemClock) -> Connector:

@@ -142,13 +142,6 @@ class PrometheusMetrics:
         return Counter(metric.name, metric.help, metric.labels, registry=self._own)
 
 
-def clear_metrics_directory(directory: Path) -> None:
-    """Makes the directory that workers share, and empties it of what an earlier run left. To be called before they start."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for left_over in directory.glob("*.db"):
-        left_over.unlink()
-
-
 # ---------------------------------------------------------------- logs
 def configure_logs(*, console: bool = False, level: str = "info", stream: TextIO = sys.stdout) -> None:
     """Sends structlog's events and those of the standard library alike to `stream`.

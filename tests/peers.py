@@ -1,8 +1,9 @@
-"""What it means for a test that a real client or server is missing."""
+"""What it means for a test that a real client or server, or a file too large for the repository, is missing."""
 
 from __future__ import annotations
 
 import os
+from typing import NoReturn
 
 import pytest
 
@@ -10,14 +11,18 @@ from tests.interop.installed import find
 
 
 def require(program: str) -> str:
-    """Path of a peer; without it the test is skipped, or fails where every peer is demanded.
+    """Path of a peer, if it is not `missing`."""
+    found = find(program)
+    if found is None:
+        missing(f"{program} is missing: it comes from the system's packages (listed in .ci/run) or from `make peers`")
+    return found
+
+
+def missing(reason: str) -> NoReturn:
+    """Skips the test, or fails it where every peer is demanded.
 
     SCEP_RA_REQUIRE_PEERS=1 demands every peer, as continuous integration does.
     """
-    found = find(program)
-    if found is not None:
-        return found
-    reason = f"{program} is missing: it comes from the system's packages (listed in .ci/run) or from `make peers`"
     if os.environ.get("SCEP_RA_REQUIRE_PEERS") == "1":  # noqa: TID251 - asked of the test run, not of the service
         pytest.fail(reason)
     pytest.skip(reason)

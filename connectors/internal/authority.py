@@ -1,7 +1,8 @@
 """The issuing CA itself: its certificate and key, and what it signs. No file, no clock.
 
 Deterministic: one request always yields the same certificate, byte for byte. The serial number is a keyed function of
-the idempotency key, the dates follow from `requested_at`, and both signature schemes are without randomness.
+the idempotency key and of everything else the certificate says, so that two that differ never share one; the dates
+follow from `requested_at`, and both signature schemes are without randomness.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from uuid import UUID
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -76,6 +76,7 @@ class Authority:
         self._hash = HASHES[rules.digest]() if rules.digest else hash_for(key)
         self._rfc_6979 = True if isinstance(key, ec.EllipticCurvePrivateKey) else None
         self._serial_key = _serial_key(key)
+        self._issuer = certificate.subject.public_bytes() + self._hash.name.encode()
         self._key_id = _authority_key_id(certificate)
         self._pointers = tuple(_pointers(rules))
 
@@ -88,18 +89,27 @@ class Authority:
         """
         subject_key = self._subject_key(request.contents.spki)
         not_before, not_after = self._validity(request)
-        serial = self._serial(request.idempotency_key)
         try:
+            subject = subject_name(request.contents.subject)
+            said = tuple(self._extensions(request.contents, subject_key))
+            serial = self._serial(
+                request.idempotency_key.bytes,
+                self._issuer,
+                subject.public_bytes(),
+                request.contents.spki,
+                f"{not_before} {not_after}".encode(),
+                *(part for value, critical in said for part in _octets_of(value, critical)),
+            )
             builder = (
                 x509.CertificateBuilder()
                 .serial_number(serial)
                 .issuer_name(self.certificate.subject)
                 .not_valid_before(not_before)
                 .not_valid_after(not_after)
-                .subject_name(subject_name(request.contents.subject))
+                .subject_name(subject)
                 .public_key(subject_key)
             )
-            for value, critical in self._extensions(request.contents, subject_key):
+            for value, critical in said:
                 builder = builder.add_extension(value, critical)
             certificate = builder.sign(self._key, self._hash, ecdsa_deterministic=self._rfc_6979)
         except (ValueError, TypeError) as error:
@@ -138,10 +148,10 @@ class Authority:
             raise NotIssuable(Rejection.VALIDITY, f"a validity of {request.contents.validity} is none")
         return not_before, not_after
 
-    def _serial(self, idempotency_key: UUID) -> int:
-        """16 octets that nobody can guess: the top bit clear (positive), the next one set (no leading zero)."""
-        octets = hmac.digest(self._serial_key, idempotency_key.bytes, "sha256")[:16]
-        return int.from_bytes(octets) & ~(1 << 127) | (1 << 126)
+    def _serial(self, *parts: bytes) -> int:
+        """17 octets: 01, so that it is positive and of one length, and 128 bits that nobody can guess."""
+        joined = b"".join(len(part).to_bytes(4) + part for part in parts)
+        return int.from_bytes(b"\x01" + hmac.digest(self._serial_key, joined, "sha256")[:16])
 
     def _extensions(self, contents: ApprovedContents, key: SubjectKey) -> Iterator[tuple[x509.ExtensionType, bool]]:
         yield from extensions(contents)
@@ -191,6 +201,10 @@ def hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384:
     """As strong as the curve; SHA-256 for RSA, which every device verifies."""
     strong = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP384R1)
     return hashes.SHA384() if strong else hashes.SHA256()
+
+
+def _octets_of(extension: x509.ExtensionType, critical: bool) -> tuple[bytes, ...]:
+    return extension.oid.dotted_string.encode(), bytes((critical,)), extension.public_bytes()
 
 
 def _serial_key(key: PrivateKey) -> bytes:

@@ -8,7 +8,8 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.x509.name import _ASN1Type
 
-from connectors.api import ApprovedContents, KeyUsage, NameAttribute, RdnSequence, San, SanKind
+from connectors.api import ApprovedContents, NameAttribute, RdnSequence, San, SanKind
+from connectors.usage import to_x509
 
 _UPN = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3")
 _SID_EXTENSION = x509.ObjectIdentifier("1.3.6.1.4.1.311.25.2")
@@ -28,7 +29,7 @@ def subject_name(subject: RdnSequence) -> x509.Name:
 def extensions(contents: ApprovedContents) -> Iterator[tuple[x509.ExtensionType, bool]]:
     """The extensions that the RA decided on, each with its criticality."""
     yield x509.BasicConstraints(ca=False, path_length=None), True
-    yield _key_usage(contents.key_usage), True
+    yield to_x509(contents.key_usage), True
     yield x509.ExtendedKeyUsage([x509.ObjectIdentifier(each) for each in contents.extended_key_usage]), False
     if contents.subject_alternative_names:
         names = x509.SubjectAlternativeName([_general_name(each) for each in contents.subject_alternative_names])
@@ -46,20 +47,6 @@ def _attribute(attribute: NameAttribute) -> x509.NameAttribute[str]:
     if attribute.tag == _PRINTABLE_STRING and _PRINTABLE.issuperset(attribute.value):
         return x509.NameAttribute(oid, attribute.value, _ASN1Type.PrintableString)
     return x509.NameAttribute(oid, attribute.value)
-
-
-def _key_usage(usage: frozenset[KeyUsage]) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=KeyUsage.DIGITAL_SIGNATURE in usage,
-        content_commitment=KeyUsage.CONTENT_COMMITMENT in usage,
-        key_encipherment=KeyUsage.KEY_ENCIPHERMENT in usage,
-        data_encipherment=KeyUsage.DATA_ENCIPHERMENT in usage,
-        key_agreement=KeyUsage.KEY_AGREEMENT in usage,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=KeyUsage.ENCIPHER_ONLY in usage,
-        decipher_only=KeyUsage.DECIPHER_ONLY in usage,
-    )
 
 
 def _general_name(san: San) -> x509.GeneralName:

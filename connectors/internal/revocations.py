@@ -50,7 +50,11 @@ class Revocations:
     lifetime: timedelta
 
     def prepare(self) -> None:
-        """Makes the tables where they are missing."""
+        """Makes the file, for its owner alone, and the tables where they are missing."""
+        try:
+            self.path.touch(mode=0o600)
+        except OSError as error:
+            raise self._unusable(error) from error
         with self._transaction() as db:
             for statement in _SCHEMA.split(";"):
                 db.execute(statement)
@@ -99,7 +103,10 @@ class Revocations:
                 yield db
                 db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise BackendUnavailable(f"the CA's state {self.path}: {error}", maybe_issued=False) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> BackendUnavailable:
+        return BackendUnavailable(f"the CA's state {self.path}: {error}", maybe_issued=False)
 
 
 def _entry(serial: str, reason: str, revoked_at: int) -> x509.RevokedCertificate:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,12 +28,10 @@ from connectors.api import secret_reference
 from ra.challenge.api import Attempt, Deny, Services, Verdict
 from ra.errors import Misconfigured
 from ra.policy.grant import Grant
+from ra.scep.x509 import is_printable
 
 MIN_LENGTH = 8
 """Characters: a shorter secret can be guessed through the enrolment URL, however slowly it answers."""
-
-_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*")
-"""PrintableString (X.680 §41.4). Windows writes a challenge in no other type, and fails on any other character."""
 
 
 class SecretOptions(BaseModel):
@@ -114,7 +111,7 @@ def _read(options: SecretOptions, services: Services) -> _Secret:
         raise Misconfigured(f"{where}: it has {len(value)} characters; at least {MIN_LENGTH} are needed")
     if options.not_before and options.not_after and options.not_before > options.not_after:
         raise Misconfigured(f"{where}: not_before lies after not_after")
-    if not _PRINTABLE.fullmatch(value):
+    if not is_printable(value):  # Windows writes a challenge in no other type than PrintableString
         services.warn(f"{where}: Windows cannot send it; use letters, digits, space and '()+,-./:=? alone")
     if options.not_after and options.not_after < services.now():
         services.warn(f"{where}: it is no longer accepted since {options.not_after.isoformat()}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +19,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ra.cli import device
 from ra.cli.device import load_pending, load_signer, own_key
 from ra.cli.output import AsJson, show
+from ra.client.authority import Capabilities
 from ra.client.client import Enrolled, ScepClient, Waiting
 from ra.client.csr import read_general_name, read_subject, write_csr
-from ra.client.errors import BadArgument
+from ra.client.errors import BadArgument, RequestFailed
+from ra.client.names import FailInfo
 
 command = typer.Typer(no_args_is_help=True)
 
@@ -32,6 +36,8 @@ TlsCa = Annotated[Path | None, typer.Option("--tls-ca", help="PEM file of the CA
 Out = Annotated[Path, typer.Option("--out", help="Directory for key and certificates.", show_default=False)]
 From = Annotated[Path, typer.Option("--from", help="Directory of an earlier enrolment.", show_default=False)]
 KeyType = Annotated[str, typer.Option("--key-type", help="rsa:2048, rsa:3072, rsa:4096, ec:p256 or ec:p384.")]
+Challenge = Annotated[str | None, typer.Option("--challenge", help="The challenge password.")]
+Save = Annotated[Path | None, typer.Option("--save", help="Directory for request.der and reply.der, as posted.")]
 Serial = Annotated[str, typer.Option("--serial", help="Serial number, hexadecimal.", show_default=False)]
 
 
@@ -43,18 +49,45 @@ class Peer:
     fingerprint: str | None = None
     legacy: bool = False
     tls_ca: Path | None = None
+    save: Path | None = None
 
     def connect(self) -> ScepClient:
-
+        hooks: dict[str, list[Callable[..., Any]]] = (
+            {"response": [partial(_keep_messages, self.save)]} if self.save else {}
+        )
         try:
-            http = httpx.Client(timeout=30.0, verify=_tls_context(self.tls_ca))
+            http = httpx.Client(timeout=30.0, verify=_tls_context(self.tls_ca), event_hooks=hooks)
         except (httpx.InvalidURL, OSError) as error:
             raise BadArgument(f"--tls-ca {self.tls_ca}: {error}.") from None
         return ScepClient(self.url, http, ca_fingerprint=self.fingerprint, legacy=self.legacy)
 
 
-def _tls_context(tls_ca: Path | None) -> Any:
+def _keep_messages(directory: Path, response: httpx.Response) -> None:
+    """Writes what was posted, and what came back, for `scep-ra explain`."""
+    if response.request.content:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "request.der").write_bytes(response.request.content)
+        (directory / "reply.der").write_bytes(response.read())
 
+
+@contextmanager
+def _explaining(challenge: str | None, capabilities: Capabilities) -> Iterator[None]:
+    """Says of a refusal without a reason what it may mean: servers do not tell a wrong challenge from other faults."""
+    try:
+        yield
+    except RequestFailed as error:
+        if error.text or error.fail_info is not FailInfo.BAD_REQUEST:
+            raise
+        if challenge is not None:
+            hint = "a wrong challenge looks like this; the server's log says why"
+        elif "Renewal" in capabilities:
+            hint = "no --challenge was given; the server's log says why"
+        else:
+            hint = "no --challenge was given, and the server announces no Renewal that could do without"
+        raise RequestFailed(error.fail_info, hint) from None
+
+
+def _tls_context(tls_ca: Path | None) -> Any:
     return ssl.create_default_context(cafile=str(tls_ca)) if tls_ca else ssl.create_default_context()
 
 
@@ -101,22 +134,25 @@ def enrol(
     url: Url,
     out: Out,
     *,
-    challenge: Annotated[str | None, typer.Option("--challenge", help="The challenge password.")] = None,
+    challenge: Challenge = None,
     subject: Annotated[str, typer.Option("--subject", help="RFC 4514, the most specific part first.")] = "CN=device",
     san: Annotated[list[str] | None, typer.Option("--san", help="dns:…, email:…, ip:… or uri:…; repeatable.")] = None,
     key_type: KeyType = "rsa:2048",
     ca_fingerprint: Fingerprint = None,
     tls_ca: TlsCa = None,
+    save: Save = None,
     legacy: Legacy = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and enrol it (PKCSReq)."""
     name, names = read_subject(subject), [read_general_name(each) for each in san or ()]
-    with Peer(url=url, fingerprint=ca_fingerprint, legacy=legacy, tls_ca=tls_ca).connect() as scep:
+    with Peer(url=url, fingerprint=ca_fingerprint, legacy=legacy, tls_ca=tls_ca, save=save).connect() as scep:
         scep.ca_certificates()  # nothing is written for a server that is not there
         key = own_key(out, key_type)
         csr = write_csr(key, name, subject_alternative_names=names, challenge_password=challenge)
-        _settle(scep, scep.enrol(key, csr), out, as_json=as_json)
+        with _explaining(challenge, scep.caps()):
+            outcome = scep.enrol(key, csr)
+        _settle(scep, outcome, out, as_json=as_json)
 
 
 @command.command()
@@ -125,20 +161,27 @@ def renew(
     earlier: From,
     out: Out,
     *,
+    challenge: Challenge = None,
     key_type: KeyType = "rsa:2048",
     ca_fingerprint: Fingerprint = None,
     tls_ca: TlsCa = None,
     legacy: Legacy = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a new key and have the certificate of an earlier enrolment succeeded (RenewalReq)."""
+    """Make a new key and have the certificate of an earlier enrolment succeeded.
+
+    RenewalReq where the server announces Renewal; else a PKCSReq signed by the earlier certificate, which most servers,
+    scep-ra among them, want a challenge for.
+    """
     signer = load_signer(earlier)
     name, names = signer.certificate.subject, _names_of(signer.certificate)
     with Peer(url=url, fingerprint=ca_fingerprint, legacy=legacy, tls_ca=tls_ca).connect() as scep:
         scep.ca_certificates()
         key = own_key(out, key_type)
-        csr = write_csr(key, name, subject_alternative_names=names)
-        _settle(scep, scep.renew(signer, key, csr), out, as_json=as_json)
+        csr = write_csr(key, name, subject_alternative_names=names, challenge_password=challenge)
+        with _explaining(challenge, scep.caps()):
+            outcome = scep.renew(signer, key, csr)
+        _settle(scep, outcome, out, as_json=as_json)
 
 
 @command.command()
@@ -214,7 +257,6 @@ def _settle(scep: ScepClient, outcome: Enrolled | Waiting, out: Path, *, as_json
 
 
 def _show_certificates(certificates: Sequence[x509.Certificate], out: Path | None, *, as_json: bool) -> None:
-
     if out is not None:
         out.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in certificates))
     described = [_described(each) for each in certificates]
@@ -223,7 +265,6 @@ def _show_certificates(certificates: Sequence[x509.Certificate], out: Path | Non
 
 
 def _described(certificate: x509.Certificate) -> dict[str, str]:
-
     return {
         "subject": certificate.subject.rfc4514_string(),
         "issuer": certificate.issuer.rfc4514_string(),
@@ -234,7 +275,6 @@ def _described(certificate: x509.Certificate) -> dict[str, str]:
 
 
 def _names_of(certificate: x509.Certificate) -> Sequence[x509.GeneralName]:
-
     try:
         return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:

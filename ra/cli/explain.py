@@ -19,7 +19,10 @@ from ra.settings.sources import read_secret
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="DER, BER, PEM or base64; - reads standard input.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(help="DER, BER, PEM, base64, or the URL of a GET; - reads standard input.", show_default=False),
+    ],
     *,
     config: Annotated[Path | None, typer.Option("--config", help="Open envelopes with its identities.")] = None,
     certificate: Annotated[Path | None, typer.Option("--cert", help="PEM: what the envelope is sealed to.")] = None,
@@ -37,8 +40,14 @@ def command(
         passphrase = read_secret(key_passphrase, Path()) if key_passphrase else None
         identities.append(load_identity("given", certificate=certificate, key=key, passphrase=passphrase))
     data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    explanation = explain(data, identities)
+    explanation = explain(_message_of(data), identities)
     show(_as_value(explanation), "\n".join(_lines(explanation)), as_json=as_json)
+
+
+def _message_of(data: bytes) -> bytes:
+    """The message of a GET, where the URL of one is given, as logs of proxies have it."""
+    _, found, value = data.partition(b"message=")
+    return value.split()[0].partition(b"&")[0] if found and data.isascii() else data
 
 
 def _lines(explanation: Explanation, depth: int = 0) -> Iterator[str]:

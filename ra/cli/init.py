@@ -27,6 +27,12 @@ from ra.web.api_keys import digest
 CaKey = Literal["rsa:2048", "rsa:3072", "rsa:4096", "ec:p256", "ec:p384"]
 RaKey = Literal["rsa:2048", "rsa:3072", "rsa:4096"]
 
+UNFINISHED = "ra.toml.part"
+"""What the configuration is called until everything it names is there: who finds ra.toml can serve it."""
+
+MAX_CA_NAME_CHARACTERS = 64
+"""What RFC 5280 lets a commonName have."""
+
 CHALLENGE_CHARACTERS = 24
 """Of 57: more than 128 bits, and still typed into a device without despair."""
 
@@ -138,6 +144,8 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Write a configuration with keys, certificates, a database and a random challenge; overwrite nothing."""
+    if not (0 < len(ca_name) <= MAX_CA_NAME_CHARACTERS and ca_name.isprintable()):
+        raise typer.BadParameter(f"write 1 to {MAX_CA_NAME_CHARACTERS} characters", param_hint="--ca-name")
     plan = Plan(
         directory=directory,
         ca_name=ca_name,
@@ -145,7 +153,7 @@ def command(
         ra_key=ra_key,
         listen=listen,
         admin_listen=admin_listen or _admin_listen(listen),
-        public_url=public_url or _public_url(listen, ask=not yes),
+        public_url=(public_url or _public_url(listen, ask=not yes)).rstrip("/"),
         workers=workers,
         legacy=tuple(filter(None, (each.strip() for each in legacy.split(",")))),
     )
@@ -181,19 +189,18 @@ def write(plan: Plan) -> str:
     directory = plan.directory
     _prepare(directory)
     made = Secrets()
-    unfinished = directory / UNFINISHED
-    unfinished.write_text(_configuration(plan, digest(made.api_key_secret.encode(), made.api_key))
+    configuration = _write_configuration(plan, digest(made.api_key_secret.encode(), made.api_key))
     for name, value in made.files().items():
         _write_secret(directory / name, value)
     now = bootstrap.SystemClock().now()
     create_ca(directory, key_spec=plan.ca_key, name=plan.ca_name, passphrase=Secret(made.ca_passphrase), now=now)
     asyncio.run(_obtain_identity(plan, configuration, Secret(made.ra_passphrase)))
     bootstrap.prepare(configuration)
+    configuration.path.rename(directory / "ra.toml")
     return made.challenge
 
 
 async def _obtain_identity(plan: Plan, configuration: Configuration, passphrase: Secret) -> None:
-
     clock = bootstrap.SystemClock()
     connector = await bootstrap.connect_connector(configuration, "lab", clock)
     try:
@@ -211,8 +218,9 @@ async def _obtain_identity(plan: Plan, configuration: Configuration, passphrase:
 
 
 def _prepare(directory: Path) -> None:
-
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if (directory / UNFINISHED).exists():
+        raise Misconfigured(f"{directory} holds what an interrupted init left: remove the directory and run init again")
     if any(directory.iterdir()):
         raise Misconfigured(f"{directory} is not empty, and init overwrites nothing: name a new directory")
 
@@ -223,8 +231,8 @@ def _write_secret(path: Path, value: str) -> None:
 
 
 def _write_configuration(plan: Plan, api_key_hmac: str) -> Configuration:
-    """Writes ra.toml and reads it back; one that does not do is gone again before anything else is written."""
-    path = plan.directory / "ra.toml"
+    """Writes the configuration and reads it back; one that does not do is gone before anything else is written."""
+    path = plan.directory / UNFINISHED
     path.write_text(_configuration(plan, api_key_hmac), "utf-8")
     try:
         return load(path)
@@ -255,7 +263,7 @@ def _admin_listen(listen: str) -> str:
 def _public_url(listen: str, *, ask: bool) -> str:
     if ask:
         answer: str = typer.prompt("URL at which devices reach this server", default=f"http://{listen}")
-        return answer.rstrip("/")
+        return answer
     if listen.startswith(("0.0.0.0:", "[::]:")):
         raise typer.BadParameter(
             "name --public-url: devices cannot reach a server at every address", param_hint="--listen"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +19,7 @@ from ra.cli.output import DEFAULT_CONFIG, FAILED, AsJson, ConfigPath, show
 from ra.errors import Misconfigured
 from ra.settings.load import Configuration, load
 from ra.settings.model import Address, Server, Tls
-from ra.settings.sources import CONFIG_VARIABLE, process_environment, read_secret
+from ra.settings.sources import CONFIG_VARIABLE, PREFIX, process_environment, read_secret
 from ra.telemetry import MULTIPROCESS_VARIABLE, configure_logs
 from ra.web.receive import ReceiveLimits, http_protocol
 
@@ -35,8 +37,8 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Serve SCEP until SIGTERM; SIGHUP replaces the workers one by one."""
-    options = {"WORKERS": workers, "LISTEN": listen, "ADMIN_LISTEN": admin_listen}
-    configuration = _configure(config, {f"SCEP_RA_SERVER__{key}": value for key, value in options.items()})
+    options = {"--workers": workers, "--listen": listen, "--admin-listen": admin_listen}
+    configuration = configure(config, options)
     bootstrap.prepare(configuration)
     server = configuration.settings.server
     configure_logs(console=server.debug)
@@ -47,8 +49,9 @@ def command(
     ):
         _export({MULTIPROCESS_VARIABLE: metrics})
         url, admin_url = f"{server.public_url}/scep", f"{_scheme(server)}://{server.admin_listen}"
-        value = {"url": url, "admin_url": admin_url, "workers": server.workers}
-        show(value, f"Devices enrol at {url}; operators look at {admin_url}/readyz", as_json=as_json)
+        value = {"url": url, "listen": str(server.listen), "admin_url": admin_url, "workers": server.workers}
+        text = f"Devices enrol at {url} (listening on {server.listen}); operators look at {admin_url}/readyz"
+        show(value, text, as_json=as_json)
         supervisor = Multiprocess(uvicorn_config(configuration), [public, admin])
         supervisor.run()
     if any(each.exitcode == STARTUP_FAILURE for each in supervisor.processes):
@@ -69,7 +72,10 @@ def bind(key: str, address: Address) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise Misconfigured(f"{key}: {address} cannot be listened on: {error.strerror or error}") from None
+        option = f"--{key.rpartition('.')[2].replace('_', '-')}"
+        raise Misconfigured(
+            f"{key}: {address} cannot be listened on: {error.strerror or error}; set another there, or by {option}"
+        ) from None
     listener.set_inheritable(True)
     return listener
 
@@ -102,23 +108,41 @@ def _limits(server: Server) -> ReceiveLimits:
 
 
 def _tls(tls: Tls, directory: Path) -> dict[str, Any]:
+    """A client certificate is never asked for: macOS answers with the one it renews, without its chain (Q23)."""
     passphrase = read_secret(tls.key_passphrase, directory).reveal() if tls.key_passphrase else None
     return {
+        "ssl_cert_reqs": ssl.CERT_NONE,
         "ssl_certfile": directory / tls.certificate,
         "ssl_keyfile": directory / tls.key,
         "ssl_keyfile_password": passphrase,
     }
 
 
-def _configure(path: Path, options: dict[str, object]) -> Configuration:
-    """Reads the configuration with the command line's options in the environment, where the workers find them too."""
-    given = {key: str(value) for key, value in options.items() if value is not None}
+def configure(path: Path, options: Mapping[str, object]) -> Configuration:
+    """Reads the configuration with the command line's options in the environment, where the workers find them too.
+
+    Errors name the option, not the variable.
+    """
+    given = {_variable(key): str(value) for key, value in options.items() if value is not None}
     _export(given | {CONFIG_VARIABLE: str(path.absolute())})
-    return load(path)
+    try:
+        configuration = load(path)
+    except Misconfigured as error:
+        text = str(error)
+        for key in options:
+            text = text.replace(f"(from {_variable(key)})", f"(from {key})")
+        raise Misconfigured(text) from None
+    # What is bound stays bound over SIGHUP, whatever the file says by then: the admin listener is told by its port.
+    bound = {key: str(getattr(configuration.settings.server, key)) for key in ("listen", "admin_listen")}
+    _export({_variable(f"--{key}"): value for key, value in bound.items()})
+    return configuration
+
+
+def _variable(option: str) -> str:
+    return f"{PREFIX}SERVER__{option.removeprefix('--').replace('-', '_').upper()}"
 
 
 def _export(variables: dict[str, str]) -> None:
-
     process_environment().update(variables)
 
 

@@ -9,8 +9,8 @@ Nothing is asked of a CA, and nothing is told to a device, that is not committed
     writer.py         groups what is to be committed
     statements.py     what the database is asked about transactions
     transactions.py   operations on transactions: plain functions (Connection, values) -> value
-    certificates.py   operations on issued certificates
-    audit.py          append-only record of decisions
+    certificates.py   what is kept of an issued certificate
+    audit.py          append-only record of decisions and outcomes
     refusals.py       unauthenticated refusals, batched: no reply waits for them
     statistics.py     what the info endpoint counts
 """

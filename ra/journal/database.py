@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from ra.errors import Misconfigured
 from ra.journal.tables import metadata
-from ra.journal.writer import Job, Writer, control, is_lost, lost
+from ra.journal.writer import Job, Writer, is_lost, lost
 
 T = TypeVar("T")
 
@@ -95,17 +95,15 @@ class Journal:
             deadline.cancel()
 
     async def read(self, operation: Callable[[Connection], T]) -> T:
-        """Runs an operation that writes nothing, on one snapshot. On the loop: readers wait for nobody.
+        """Runs an operation that writes nothing; each of its statements sees what is committed by then.
+
+        On the loop: readers wait for nobody.
 
         Raises:
             Unavailable: the database is lost.
         """
         try:
-            control(self._reading, "BEGIN")
-            try:
-                return operation(self._reading)
-            finally:
-                control(self._reading, "ROLLBACK")
+            return operation(self._reading)
         except DatabaseError as error:
             if is_lost(error):
                 raise lost(error) from error

@@ -82,6 +82,7 @@ class Transaction:
         delivered_at: when the certificate was first handed to the device.
         certificate: DER, from ISSUED on; only RELEASED may be handed out.
         chain: DER, issuer first.
+        serial: of the certificate, lower-case hex.
         not_after: of the certificate.
     """
 
@@ -104,18 +105,15 @@ class Transaction:
     created_at: datetime
     updated_at: datetime
     lease_until: datetime | None
-    reference: str | None
-    reason: str | None
-    detail: str | None
-    retry_at: datetime | None
-    delivered_at: datetime | None
-    certificate: bytes | None
-    chain: tuple[bytes, ...]
-    not_after: datetime | None
-
-    @property
-    def is_renewal(self) -> bool:
-        return self.renewal_signer is not None
+    reference: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    retry_at: datetime | None = None
+    delivered_at: datetime | None = None
+    certificate: bytes | None = None
+    chain: tuple[bytes, ...] = ()
+    serial: str | None = None
+    not_after: datetime | None = None
 
     def is_named_by(self, identity: RequestIdentity) -> bool:
         """Whether its own transactionID is the request's; where not, `remember` the other one while it is open."""
@@ -129,36 +127,14 @@ class NewCertificate:
     Attributes:
         certificate: DER.
         chain: DER, issuer first.
-        issuer: Name, DER.
         reference: the backend's.
     """
 
     certificate: bytes
     chain: tuple[bytes, ...]
-    issuer: bytes
     serial: int
-    not_before: datetime
     not_after: datetime
     reference: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
-    """A certificate of ours, found again.
-
-    Attributes:
-        transaction: id of the transaction that obtained it.
-        names: digest of the names that were approved for it.
-        certificate: DER.
-    """
-
-    transaction: UUID
-    profile: str
-    names: bytes
-    certificate: bytes
-    not_before: datetime
-    not_after: datetime
-    revoked_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +153,6 @@ class Refusal:
     detail: str
     transaction_id: bytes | None = None
     signer_key: bytes | None = None
-    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

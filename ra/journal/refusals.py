@@ -26,9 +26,6 @@ _INSERT = insert(refusals)
 _PURGE = delete(refusals).where(
     refusals.c.seq <= select(func.max(refusals.c.seq)).scalar_subquery() - bindparam("kept")
 )
-_LIST = (
-    select(*(refusals.c[name] for name in Refusal.__slots__)).order_by(refusals.c.seq.desc()).limit(bindparam("count"))
-)
 
 
 class RefusalLog:
@@ -61,11 +58,6 @@ class RefusalLog:
                 await self.flush()
         finally:
             await self.flush()
-
-
-def list_refusals(connection: Connection, *, count: int = 100) -> tuple[Refusal, ...]:
-    """The newest refusals, newest first."""
-    return tuple(Refusal(**row) for row in connection.execute(_LIST, {"count": count}).mappings())
 
 
 def _insert(connection: Connection, batch: tuple[Refusal, ...]) -> None:

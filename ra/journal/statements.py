@@ -6,7 +6,6 @@ other parameters are the columns it sets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -16,18 +15,14 @@ from sqlalchemy.dialects.postgresql import insert  # its ON CONFLICT compiles fo
 
 from ra.journal.records import Transaction
 from ra.journal.states import State
-from ra.journal.tables import aliases, certificates, spent_secrets, transactions
+from ra.journal.tables import aliases, spent_secrets, transactions
 
 MAX_ALIASES = 16
 """TransactionIDs kept for one transaction beside its own: they are free to invent, and each costs a row."""
 
-NO_CERTIFICATE: Mapping[str, Any] = {"certificate": None, "chain": (), "not_after": None}
-"""What a Transaction has of the certificates table before it has a certificate."""
-
-_OWN_COLUMNS = [transactions.c[each.name] for each in fields(Transaction) if each.name not in NO_CERTIFICATE]
-_SELECT = select(*_OWN_COLUMNS, *(certificates.c[name] for name in NO_CERTIFICATE)).select_from(
-    transactions.outerjoin(certificates)
-)
+_COLUMNS = tuple(each.name for each in fields(Transaction))
+_ALL = [transactions.c[name] for name in _COLUMNS]
+_SELECT = select(*_ALL)
 GET = _SELECT.where(transactions.c.id == bindparam("of"))
 
 _OWN_NAME = select(transactions.c.id).where(
@@ -48,7 +43,7 @@ FIND = (
     .order_by(transactions.c.is_open.nulls_last(), transactions.c.created_at.desc())
     .limit(1)
 )
-AUTHORISE = insert(transactions).on_conflict_do_nothing().returning(*_OWN_COLUMNS)
+AUTHORISE = insert(transactions).on_conflict_do_nothing().returning(transactions.c.id)
 RETIRE = update(transactions).where(transactions.c.request_key == bindparam("of")).values(request_key=None)
 REMEMBER = (
     insert(aliases)
@@ -78,6 +73,12 @@ DELIVERED = update(transactions).where(
     transactions.c.state == State.RELEASED,
     transactions.c.delivered_at.is_(None),
 )
+RESUME = (
+    update(transactions)
+    .where(transactions.c.id == bindparam("of"), transactions.c.state == State.AUTHORISED)
+    .values(state=State.SUBMITTING)
+    .returning(*_ALL)
+)
 RETAKE = (
     update(transactions)
     .where(
@@ -89,15 +90,19 @@ RETAKE = (
             and_(transactions.c.state == State.SUBMITTING, transactions.c.lease_until <= bindparam("of_lease")),
         ),
     )
-    .returning(*_OWN_COLUMNS)
+    .values(state=State.SUBMITTING)
+    .returning(*_ALL)
 )
 
 
 @cache
 def move(before: frozenset[State]) -> Update:
     """Compare-and-set of a transaction `of` that is in one of `before`."""
-    return (
-        update(transactions)
-        .where(transactions.c.id == bindparam("of"), or_(*(transactions.c.state == state for state in sorted(before))))
-        .returning(*_OWN_COLUMNS)
+    return update(transactions).where(
+        transactions.c.id == bindparam("of"), or_(*(transactions.c.state == state for state in sorted(before)))
     )
+
+
+def columns_of(transaction: Transaction) -> dict[str, Any]:
+    """Its columns, by name."""
+    return {name: getattr(transaction, name) for name in _COLUMNS}

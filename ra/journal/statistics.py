@@ -5,11 +5,12 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, select
 
 from ra.journal.records import Statistics
-from ra.journal.tables import certificates
+from ra.journal.tables import transactions
 
+_ISSUED = select(func.count()).where(transactions.c.serial.is_not(None))
 _COUNT = select(
-    select(func.count()).select_from(certificates).scalar_subquery().label("issued"),
-    select(func.count()).select_from(certificates).where(certificates.c.is_renewal).scalar_subquery().label("renewals"),
+    _ISSUED.scalar_subquery().label("issued"),
+    _ISSUED.where(transactions.c.renewal_signer.is_not(None)).scalar_subquery().label("renewals"),
 )
 
 

@@ -110,8 +110,17 @@ transactions = Table(
     Column("detail", Text),
     Column("retry_at", Instant),
     Column("delivered_at", Instant),
+    # NULL until there is a certificate.
+    Column("certificate", LargeBinary),
+    Column("chain", DerSequence),
+    Column("serial", String(40)),  # lower-case hex: 160 bits fit no portable integer
+    Column("not_after", Instant),
     UniqueConstraint("profile", "signer_key", "transaction_id", "is_open"),
 )
+_has_certificate = transactions.c.serial.is_not(None)
+_is_renewal = _has_certificate & transactions.c.renewal_signer.is_not(None)
+Index("transactions_serial", transactions.c.serial, sqlite_where=_has_certificate, postgresql_where=_has_certificate)
+Index("transactions_renewals", transactions.c.serial, sqlite_where=_is_renewal, postgresql_where=_is_renewal)
 
 aliases = Table(
     "aliases",
@@ -129,28 +138,6 @@ spent_secrets = Table(
     Column("transaction", ForeignKey(transactions.c.id), nullable=False, index=True),
     Column("csr_key", LargeBinary(32), nullable=False),
     Column("expires_at", Instant, nullable=False),
-)
-
-certificates = Table(
-    "certificates",
-    metadata,
-    Column("transaction", ForeignKey(transactions.c.id), primary_key=True),
-    Column("profile", Text, nullable=False),
-    Column("serial", String(40), nullable=False, index=True),  # lower-case hex: 160 bits fit no portable integer
-    Column("issuer", LargeBinary, nullable=False),
-    Column("names", LargeBinary(32), nullable=False),
-    Column("is_renewal", Boolean, nullable=False),
-    Column("not_before", Instant, nullable=False),
-    Column("not_after", Instant, nullable=False),
-    Column("revoked_at", Instant),
-    Column("certificate", LargeBinary, nullable=False),
-    Column("chain", DerSequence, nullable=False),
-)
-Index(
-    "certificates_renewals",
-    certificates.c.is_renewal,
-    sqlite_where=certificates.c.is_renewal,
-    postgresql_where=certificates.c.is_renewal,
 )
 
 audit = Table(
@@ -171,5 +158,4 @@ refusals = Table(
     Column("detail", Text, nullable=False),
     Column("transaction_id", LargeBinary(255)),
     Column("signer_key", LargeBinary(32)),
-    Column("source", Text, nullable=False),
 )

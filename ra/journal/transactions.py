@@ -10,21 +10,17 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Update
 
 from ra.errors import Reason, Refused
 from ra.journal import audit, statements
-from ra.journal.certificates import insert_certificate, mark_revoked
 from ra.journal.records import NewCertificate, NewTransaction, RequestIdentity, Transaction
-from ra.journal.statements import NO_CERTIFICATE
 from ra.journal.states import HELD, OPEN, LostRace, State, check_path
 
 REDELIVERY = timedelta(hours=1)
 """How long after its first delivery the same request still gets the same certificate."""
 
-_AUTHORISED = frozenset({State.AUTHORISED})
 _SUBMITTING = frozenset({State.SUBMITTING})
-_REVOKING = frozenset({State.REVOKING})
 _ANSWERABLE = frozenset({State.SUBMITTING, State.PENDING, State.UNKNOWN})
 
 
@@ -74,9 +70,9 @@ def authorise(connection: Connection, new: NewTransaction, now: datetime) -> Tra
         Refused: TRANSACTION_CONFLICT as in `recall`; CHALLENGE_REFUSED when the secret is already spent
             (an alarm, when another key spent it: somebody has got hold of it).
     """
-    values = _values_of(new, now)
-    row = connection.execute(statements.AUTHORISE, values).mappings().first()
-    if row is None:
+    transaction = _submitting(new, now)
+    values = statements.columns_of(transaction) | {"request_key": new.identity.request_key, "is_open": True}
+    if connection.execute(statements.AUTHORISE, values).first() is None:
         faster = recall(connection, new.identity, now)
         if faster is not None:
             if not faster.is_named_by(new.identity):
@@ -84,35 +80,27 @@ def authorise(connection: Connection, new: NewTransaction, now: datetime) -> Tra
             return faster
         # Delivered long ago or expired: it stays, and answers no more.
         connection.execute(statements.RETIRE, {"of": new.identity.request_key})
-        row = connection.execute(statements.AUTHORISE, values).mappings().one()
+        connection.execute(statements.AUTHORISE, values).one()
     _spend(connection, new)
-    transaction = Transaction(**row, **NO_CERTIFICATE)
     _record_decision(connection, transaction)
     return transaction
 
 
 def resume(
-    connection: Connection, which: UUID, csr_info: bytes, contents: bytes, lease_until: datetime, now: datetime
+    connection: Connection, which: UUID, csr_info: bytes, contents: bytes, *, lease_until: datetime, now: datetime
 ) -> Transaction:
     """AUTHORISED -> SUBMITTING, for a request that came again after a fault; it may ask for something else than before.
 
     Raises:
         LostRace: somebody else has taken it up.
     """
-    return _advance(
-        connection,
-        which,
-        _AUTHORISED,
-        (State.SUBMITTING,),
-        now,
-        csr_info=csr_info,
-        contents=contents,
-        lease_until=lease_until,
-    )
+    check_path(State.AUTHORISED, State.SUBMITTING)
+    values = {"of": which, "csr_info": csr_info, "contents": contents, "lease_until": lease_until, "updated_at": now}
+    return _take_up(connection, statements.RESUME, values)
 
 
 def retake(
-    connection: Connection, which: UUID, csr_info: bytes, contents: bytes, lease_until: datetime, now: datetime
+    connection: Connection, which: UUID, csr_info: bytes, contents: bytes, *, lease_until: datetime, now: datetime
 ) -> Transaction:
     """Takes up a lost answer: UNKNOWN, or SUBMITTING past its lease. Only for a connector that is IDEMPOTENT.
 
@@ -120,35 +108,25 @@ def retake(
     different certificates.
 
     Raises:
-        LostRace: the request or what is approved of it differs, or somebody else has taken it up, or it is settled: answer with what `get` says.
+        LostRace: the request or what is approved of it differs, or somebody else has taken it up, or it is settled: answer
+            with what `get` says.
     """
     check_path(State.SUBMITTING, State.UNKNOWN, State.AUTHORISED, State.SUBMITTING)
-    parameters = {
-        "of": which,
-        "of_info": csr_info,
-        "of_contents": contents,
-        "of_lease": now,
-        "state": State.SUBMITTING,
-        "lease_until": lease_until,
-        "updated_at": now,
-    }
-    row = connection.execute(statements.RETAKE, parameters).mappings().first()
-    if row is None:
-        raise LostRace(f"transaction {which} is not to be taken up again")
-    return Transaction(**row, **NO_CERTIFICATE)
+    same = {"of": which, "of_info": csr_info, "of_contents": contents, "of_lease": now}
+    return _take_up(connection, statements.RETAKE, same | {"lease_until": lease_until, "updated_at": now})
 
 
 def release(
-    connection: Connection, which: UUID, certificate: NewCertificate, now: datetime, *, delivered: bool
+    connection: Connection, transaction: Transaction, certificate: NewCertificate, now: datetime, *, delivered: bool
 ) -> Transaction:
     """SUBMITTING | PENDING | UNKNOWN -> ISSUED -> RELEASED, in one commit; `delivered` when the request is waiting.
 
     Raises:
         LostRace: somebody else has settled it.
     """
-    transaction = _advance(
+    released = _advance(
         connection,
-        which,
+        transaction,
         _ANSWERABLE,
         (State.ISSUED, State.RELEASED),
         now,
@@ -156,19 +134,17 @@ def release(
         reason=None,
         detail=None,
         delivered_at=now if delivered else None,
-    )
-    insert_certificate(connection, transaction, certificate)
-    _record(connection, transaction, now, serial=f"{certificate.serial:x}")
-    return replace(
-        transaction,
         certificate=certificate.certificate,
         chain=certificate.chain,
+        serial=f"{certificate.serial:x}",
         not_after=certificate.not_after,
     )
+    _record(connection, released, now)
+    return released
 
 
 def settle_pending(
-    connection: Connection, which: UUID, reference: str, retry_at: datetime, now: datetime
+    connection: Connection, transaction: Transaction, reference: str, retry_at: datetime, now: datetime
 ) -> Transaction:
     """SUBMITTING | UNKNOWN -> PENDING: the CA has accepted and not decided.
 
@@ -176,48 +152,52 @@ def settle_pending(
         LostRace: somebody else has settled it.
     """
     before = frozenset({State.SUBMITTING, State.UNKNOWN})
-    return _settle(connection, which, before, State.PENDING, now, reference=reference, retry_at=retry_at)
+    return _settle(connection, transaction, before, State.PENDING, now, reference=reference, retry_at=retry_at)
 
 
-def settle_rejected(connection: Connection, which: UUID, reason: str, detail: str, now: datetime) -> Transaction:
+def settle_rejected(
+    connection: Connection, transaction: Transaction, reason: str, detail: str, now: datetime
+) -> Transaction:
     """SUBMITTING | PENDING -> REJECTED: the CA's final no. The one-time secret is given back.
 
     Raises:
         LostRace: somebody else has settled it.
     """
     before = frozenset({State.SUBMITTING, State.PENDING})
-    transaction = _settle(connection, which, before, State.REJECTED, now, reason=reason, detail=detail)
-    connection.execute(statements.GIVE_BACK, {"of": which})
-    return transaction
+    settled = _settle(connection, transaction, before, State.REJECTED, now, reason=reason, detail=detail)
+    connection.execute(statements.GIVE_BACK, {"of": transaction.id})
+    return settled
 
 
-def settle_unknown(connection: Connection, which: UUID, detail: str, now: datetime) -> Transaction:
+def settle_unknown(connection: Connection, transaction: Transaction, detail: str, now: datetime) -> Transaction:
     """SUBMITTING -> UNKNOWN: the CA may have issued.
 
     Raises:
         LostRace: somebody else has settled it.
     """
-    return _settle(connection, which, _SUBMITTING, State.UNKNOWN, now, detail=detail)
+    return _settle(connection, transaction, _SUBMITTING, State.UNKNOWN, now, detail=detail)
 
 
-def back_to_authorised(connection: Connection, which: UUID, detail: str, now: datetime) -> Transaction:
+def back_to_authorised(connection: Connection, transaction: Transaction, detail: str, now: datetime) -> Transaction:
     """SUBMITTING -> AUTHORISED: a fault before anything was sent; the device's next try resumes it. No outcome, no event.
 
     Raises:
         LostRace: somebody else has settled it.
     """
-    return _advance(connection, which, _SUBMITTING, (State.AUTHORISED,), now, detail=detail, lease_until=None)
+    return _advance(connection, transaction, _SUBMITTING, (State.AUTHORISED,), now, detail=detail, lease_until=None)
 
 
-def quarantine(connection: Connection, which: UUID, certificate: bytes, detail: str, now: datetime) -> Transaction:
+def quarantine(
+    connection: Connection, transaction: Transaction, certificate: bytes, detail: str, now: datetime
+) -> Transaction:
     """SUBMITTING -> QUARANTINED: what came back is not what was asked for. The audit keeps it, DER in hex.
 
     Raises:
         LostRace: somebody else has settled it.
     """
-    transaction = _advance(connection, which, _SUBMITTING, (State.QUARANTINED,), now, detail=detail)
-    _record(connection, transaction, now, certificate=certificate.hex())
-    return transaction
+    quarantined = _advance(connection, transaction, _SUBMITTING, (State.QUARANTINED,), now, detail=detail)
+    _record(connection, quarantined, now, certificate=certificate.hex())
+    return quarantined
 
 
 def mark_delivered(connection: Connection, which: UUID, now: datetime) -> None:
@@ -225,31 +205,9 @@ def mark_delivered(connection: Connection, which: UUID, now: datetime) -> None:
     connection.execute(statements.DELIVERED, {"of": which, "delivered_at": now})
 
 
-def begin_revocation(connection: Connection, which: UUID, now: datetime) -> Transaction:
-    """ISSUED | RELEASED -> REVOKING: it is handed out no more.
-
-    Raises:
-        LostRace: there is no certificate that stands.
-    """
-    _advance(connection, which, HELD, (State.REVOKING,), now)
-    return get(connection, which)
-
-
-def complete_revocation(connection: Connection, which: UUID, now: datetime) -> Transaction:
-    """REVOKING -> REVOKED: the CA has revoked it.
-
-    Raises:
-        LostRace: nobody began it.
-    """
-    transaction = _advance(connection, which, _REVOKING, (State.REVOKED,), now)
-    mark_revoked(connection, transaction, now)
-    _record(connection, transaction, now, event="revocation")
-    return transaction
-
-
 def _advance(
     connection: Connection,
-    which: UUID,
+    transaction: Transaction,
     before: frozenset[State],
     path: tuple[State, ...],
     now: datetime,
@@ -264,22 +222,35 @@ def _advance(
     for state in before:
         check_path(state, *path)
     after = path[-1]
-    columns |= {"state": after, "is_open": True if after in OPEN else None, "updated_at": now}
+    columns |= {"state": after, "updated_at": now}
+    own = {"of": transaction.id, "is_open": True if after in OPEN else None}
     if after not in OPEN | HELD:
-        columns["request_key"] = None
-    row = connection.execute(statements.move(before), {"of": which, **columns}).mappings().first()
+        own["request_key"] = None
+    if connection.execute(statements.move(before), own | columns).rowcount == 0:
+        stood = " or ".join(sorted(before))
+        raise LostRace(f"transaction {transaction.id} cannot become {after}: it is no longer {stood}")
+    return replace(transaction, **columns)
+
+
+def _take_up(connection: Connection, statement: Update, values: dict[str, Any]) -> Transaction:
+    row = connection.execute(statement, values).mappings().first()
     if row is None:
-        raise LostRace(f"transaction {which} cannot become {after}: it is no longer {' or '.join(sorted(before))}")
-    return Transaction(**row, **NO_CERTIFICATE)
+        raise LostRace(f"transaction {values['of']} is not to be taken up")
+    return Transaction(**row)
 
 
 def _settle(
-    connection: Connection, which: UUID, before: frozenset[State], after: State, now: datetime, **columns: Any
+    connection: Connection,
+    transaction: Transaction,
+    before: frozenset[State],
+    after: State,
+    now: datetime,
+    **columns: Any,
 ) -> Transaction:
     """One move and the event that tells of it."""
-    transaction = _advance(connection, which, before, (after,), now, **columns)
-    _record(connection, transaction, now)
-    return transaction
+    settled = _advance(connection, transaction, before, (after,), now, **columns)
+    _record(connection, settled, now)
+    return settled
 
 
 def _record(connection: Connection, transaction: Transaction, now: datetime, **particulars: audit.Value) -> None:
@@ -290,6 +261,7 @@ def _record(connection: Connection, transaction: Transaction, now: datetime, **p
         "transaction": str(transaction.id),
         "profile": transaction.profile,
         "reference": transaction.reference,
+        "serial": transaction.serial,
         "reason": transaction.reason,
         "detail": transaction.detail,
         "latency_seconds": (now - transaction.created_at).total_seconds(),
@@ -359,25 +331,26 @@ def _answers(transaction: Transaction, now: datetime) -> bool:
     return transaction.state in HELD and is_fresh and is_valid
 
 
-def _values_of(new: NewTransaction, now: datetime) -> dict[str, Any]:
+def _submitting(new: NewTransaction, now: datetime) -> Transaction:
     identity = new.identity
-    return _name_of(identity) | {
-        "id": new.id,
-        "state": State.SUBMITTING,
-        "request_key": identity.request_key,
-        "is_open": True,
-        "idempotency_key": new.idempotency_key,
-        "connector": new.connector,
-        "csr_key": identity.csr_key,
-        "names": identity.names,
-        "csr_info": identity.csr_info,
-        "contents": new.contents,
-        "renewal_signer": identity.renewal_signer,
-        "subject": new.subject,
-        "grant_method": new.grant.method,
-        "grant_label": new.grant.label,
-        "grant_attributes": dict(new.grant.attributes),
-        "created_at": now,
-        "updated_at": now,
-        "lease_until": new.lease_until,
-    }
+    return Transaction(
+        id=new.id,
+        state=State.SUBMITTING,
+        idempotency_key=new.idempotency_key,
+        profile=identity.profile,
+        connector=new.connector,
+        signer_key=identity.signer_key,
+        transaction_id=identity.transaction_id,
+        csr_key=identity.csr_key,
+        names=identity.names,
+        csr_info=identity.csr_info,
+        contents=new.contents,
+        renewal_signer=identity.renewal_signer,
+        subject=new.subject,
+        grant_method=new.grant.method,
+        grant_label=new.grant.label,
+        grant_attributes=dict(new.grant.attributes),
+        created_at=now,
+        updated_at=now,
+        lease_until=new.lease_until,
+    )

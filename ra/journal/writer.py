@@ -12,7 +12,7 @@ import fcntl
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -98,32 +98,40 @@ class Writer:
         try:
             while self._waiting or not self._is_closing:
                 await self._wake.wait()
-                jobs = [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
                 await self._commit(jobs)
                 for job in jobs:
                     job.answer()
+                jobs.clear()
                 if not self._waiting and not self._is_closing:
                     self._wake.clear()
         finally:
             for job in (*jobs, *self._waiting):
                 job.fail(Unavailable("the database's writer has ended"))
 
-    async def _commit(self, jobs: Iterable[Job]) -> None:
-        """Runs and commits the jobs whose callers still wait; leaves result or error in each."""
+    async def _commit(self, jobs: list[Job]) -> None:
+        """Fills `jobs` with what waits once it is this process's turn, and commits it; leaves result or error in each."""
         try:
             await self._begin()
-            for job in jobs:
-                if not job.future.done():
-                    job.has_begun = True
-                    self._attempt(job)
+            self._take(jobs)
+            self._carry_out(jobs)
             await self._in_thread(self._end)
         except DatabaseError as error:
             self._abandon()
+            if not jobs:
+                self._take(jobs)
             for job in jobs:
                 job.error = job.error or lost(error)
         except BaseException:
             self._abandon()  # the writer ends; other processes must not wait for this one to end too
             raise
+
+    def _take(self, jobs: list[Job]) -> None:
+        """Takes what waits and whose caller waits too."""
+        while self._waiting and len(jobs) < MAX_GROUP:
+            job = self._waiting.popleft()
+            if not job.future.done():
+                job.has_begun = True
+                jobs.append(job)
 
     async def _begin(self) -> None:
         """Begins once no other process writes.
@@ -143,6 +151,22 @@ class Writer:
                 if not (is_busy(error) and tries_left):
                     raise
             await asyncio.sleep(_BUSY_PAUSE_SECONDS)
+
+    def _carry_out(self, jobs: list[Job]) -> None:
+        """Runs the operations as one; where one fails, runs them again, each under a savepoint of its own.
+
+        Few fail, and a savepoint costs as much as a statement. An operation has no effect but on the database.
+        """
+        try:
+            for job in jobs:
+                job.result = job.operation(self._connection)
+        except Exception as error:
+            if is_lost(error):
+                raise
+            self._execute("ROLLBACK")
+            self._execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                self._attempt(job)
 
     def _attempt(self, job: Job) -> None:
         """Runs one operation so that its failure undoes its own changes and no others."""

@@ -14,6 +14,7 @@ from connectors import keyfiles
 from connectors.api import Misconfigured as BadFile
 from connectors.api import Secret
 from ra.errors import Misconfigured
+from ra.scep import ciphers
 from ra.scep.header import CertificateId
 from ra.scep.keys import Identity
 from ra.scep.names import Digest, KeyTransport
@@ -23,19 +24,6 @@ _HASHES: dict[Digest, hashes.HashAlgorithm] = {
     Digest.SHA384: hashes.SHA384(),
     Digest.SHA512: hashes.SHA512(),
     Digest.SHA1: hashes.SHA1(),  # noqa: S303 - a profile's legacy; MD5 is never produced
-}
-
-
-def _oaep(digest: Digest) -> padding.OAEP:
-    return padding.OAEP(padding.MGF1(_HASHES[digest]), _HASHES[digest], label=None)
-
-
-_PADDINGS: dict[KeyTransport, padding.AsymmetricPadding] = {
-    KeyTransport.PKCS1_V15: padding.PKCS1v15(),
-    KeyTransport.OAEP_SHA1: _oaep(Digest.SHA1),
-    KeyTransport.OAEP_SHA256: _oaep(Digest.SHA256),
-    KeyTransport.OAEP_SHA384: _oaep(Digest.SHA384),
-    KeyTransport.OAEP_SHA512: _oaep(Digest.SHA512),
 }
 
 
@@ -49,7 +37,7 @@ class FileDecryptor:
 
     def unwrap(self, encrypted_key: bytes, transport: KeyTransport) -> bytes:
         try:
-            return self.key.decrypt(encrypted_key, _PADDINGS[transport])
+            return self.key.decrypt(encrypted_key, ciphers.WRAPPINGS[transport])
         except Exception:  # noqa: BLE001 - whatever the library raises must look the same to the caller
             raise ValueError("the encrypted key does not open") from None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import InitVar, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -16,23 +15,12 @@ from ra.policy.names import approved_kind
 from ra.policy.profile import Profile
 from ra.policy.rules import RULES, granted_extended_key_usage, granted_key_usage, granted_sid
 from ra.policy.sid import SID_EXTENSION, read_sid
-from ra.scep.csr import Csr, SubjectAttribute
+from ra.scep.csr import Csr
 from ra.scep.messages import Enrolment
+from ra.scep.words import RDN_ATTRIBUTES
 
 _SEAL = object()
 
-_SHORT_NAMES = {
-    "2.5.4.3": "CN",
-    "2.5.4.5": "serialNumber",
-    "2.5.4.6": "C",
-    "2.5.4.7": "L",
-    "2.5.4.8": "ST",
-    "2.5.4.10": "O",
-    "2.5.4.11": "OU",
-    "0.9.2342.19200300.100.1.1": "UID",
-    "0.9.2342.19200300.100.1.25": "DC",
-    "1.2.840.113549.1.9.1": "emailAddress",
-}
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in ',+"\\<>;='})
 
 
@@ -68,7 +56,7 @@ class Decision:
     def subject_text(self) -> str:
         """The subject for people, in the request's order, escaped as RFC 4514 §2.4 has it."""
         return ",".join(
-            "+".join(f"{_SHORT_NAMES.get(each.oid, each.oid)}={each.value.translate(_SPECIAL)}" for each in rdn)
+            "+".join(f"{RDN_ATTRIBUTES.get(each.oid, each.oid)}={each.value.translate(_SPECIAL)}" for each in rdn)
             for rdn in self.contents.subject
         )
 
@@ -121,24 +109,12 @@ def _names(csr: Csr) -> tuple[San, ...]:
     return tuple(dict.fromkeys(San(kind, value) for kind, value in kinds if kind is not None))
 
 
-def names_digest(contents: ApprovedContents) -> bytes:
-    """SHA-256 over the names of a certificate, by which the journal knows them again.
+def requested_names_digest(csr: Csr) -> bytes:
+    """SHA-256 over the names a CSR asks for, by which the journal knows them again.
 
     The subject counts in its order, alternative names in any; string types do not count. A Microsoft SID is a name.
     """
-    names = ((name.kind.value, name.value) for name in contents.subject_alternative_names)
-    return _digest(contents.subject, names, contents.sid)
-
-
-def requested_names_digest(csr: Csr) -> bytes:
-    """The digest of what a CSR asks for: that of its certificate, unless a SID is asked for that the profile strips."""
-    names = ((name.kind.value, name.value) for name in csr.subject_alternative_names)
+    rdns = [sorted((each.oid, each.value) for each in rdn) for rdn in csr.subject]
+    names = {(name.kind.value, name.value) for name in csr.subject_alternative_names}
     sid = next((read_sid(each.value) for each in csr.extensions if each.oid == SID_EXTENSION), None)
-    return _digest(csr.subject, names, sid)
-
-
-def _digest(
-    subject: Iterable[Iterable[NameAttribute | SubjectAttribute]], names: Iterable[tuple[str, str]], sid: str | None
-) -> bytes:
-    rdns = [sorted((each.oid, each.value) for each in rdn) for rdn in subject]
-    return hashlib.sha256(json.dumps([rdns, sorted(set(names)), sid]).encode()).digest()
+    return hashlib.sha256(json.dumps([rdns, sorted(names), sid]).encode()).digest()

@@ -47,15 +47,20 @@ def _has_infineon_fingerprint(modulus: int) -> bool:
 
 
 def _has_close_factors(modulus: int) -> bool:
-    """Fermat: looks for modulus = a^2 - b^2 with `a` within _FERMAT_DISTANCE of its least value."""
-    a = isqrt(modulus - 1) + 1
+    """Fermat: looks for modulus = a^2 - b^2 with `a` within _FERMAT_DISTANCE of its least value.
+
+    Most candidates are told by their remainders, so that the long numbers are multiplied for few.
+    """
+    least = isqrt(modulus - 1) + 1
     # A square is 0 or 1 modulo 4, hence `a` is odd where the modulus is 1 modulo 4, and even where it is 3.
-    if a % 2 != (modulus % 4 == 1):
-        a += 1
-    difference = a * a - modulus
-    for _ in range(0, _FERMAT_DISTANCE, 2):
-        if difference % _SQUARES_TO in _SQUARES and isqrt(difference) ** 2 == difference:
-            return True
-        difference += 4 * a + 4
-        a += 2
-    return False
+    least += least % 2 != (modulus % 4 == 1)
+    a, remainder = least % _SQUARES_TO, modulus % _SQUARES_TO
+    return any(
+        _is_square((least + step) ** 2 - modulus)
+        for step in range(0, _FERMAT_DISTANCE, 2)
+        if ((a + step) ** 2 - remainder) % _SQUARES_TO in _SQUARES
+    )
+
+
+def _is_square(number: int) -> bool:
+    return isqrt(number) ** 2 == number

@@ -22,6 +22,8 @@ Handling = Literal["strip", "refuse"]
 RSA_LIMITS_BITS = (1024, 8192)
 """Outside of it no profile can go: below is breakable, above a signature costs a server too much."""
 
+MAX_VALIDITY_DAYS = 36_500
+
 ANY_EXTENDED_KEY_USAGE = "2.5.29.37.0"
 
 SUBJECT_ATTRIBUTES: Mapping[str, str] = {
@@ -202,7 +204,8 @@ class Profile:
     """How long a certificate is valid; never longer, whatever is asked for."""
 
     renewal_threshold_days: int = 30
-    """How long before its end a certificate may be renewed by itself, without a challenge."""
+    """How long before its end a certificate may be renewed by itself, without a challenge. Not in effect yet: every
+    request needs its challenge."""
 
     include_chain: bool = False
     """Whether the reply holds the chain beside the certificate. iOS wants the certificate alone."""
@@ -229,8 +232,8 @@ def _limit_complaints(profile: Profile) -> Iterator[str]:
         yield f"min_rsa_bits and max_rsa_bits must rise, within {least} and {most}"
     if not all(3 <= exponent < 2**32 and exponent % 2 for exponent in profile.rsa_exponents):  # noqa: PLR2004
         yield "rsa_exponents must be odd and between 3 and 2^32"
-    if profile.default_validity_days < 1:
-        yield "default_validity_days must be at least 1"
+    if not 1 <= profile.default_validity_days <= MAX_VALIDITY_DAYS:
+        yield f"default_validity_days must be between 1 and {MAX_VALIDITY_DAYS}"
     if profile.renewal_threshold_days < 0:
         yield "renewal_threshold_days must not be negative"
 

@@ -25,16 +25,13 @@ from ra.policy.key_quality import rsa_weakness
 from ra.policy.names import check_subject, check_subject_alternative_names
 from ra.policy.profile import ANY_EXTENDED_KEY_USAGE, EXTENDED_KEY_USAGES, Curve, Handling, Profile
 from ra.policy.sid import SID_EXTENSION, claims_sid, read_sid, uri_sid
-from ra.scep.ciphers import PublicKey
+from ra.scep.ciphers import PublicKey, legacy_word
 from ra.scep.csr import Csr
 from ra.scep.messages import Enrolment
-from ra.scep.names import Digest, Legacy
 
 Rule = Callable[[Enrolment, Profile], None]
 
 _CURVES = {"secp256r1": Curve.P256, "secp384r1": Curve.P384, "secp521r1": Curve.P521}
-
-_WEAK_DIGESTS = {Digest.SHA1: Legacy.SHA1, Digest.MD5: Legacy.MD5}
 
 _READ_EXTENSIONS = frozenset({"2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.37", SID_EXTENSION})
 """keyUsage, subjectAltName, basicConstraints, extendedKeyUsage and the SID have rules of their own."""
@@ -107,7 +104,7 @@ def granted_sid(csr: Csr, profile: Profile) -> str | None:
 def signature_is_strong(enrolment: Enrolment, profile: Profile) -> None:
     """The CSR's own signature proves possession of the key: SHA-1 and MD5 do by the profile's opt-in only."""
     digest = enrolment.csr.signature_digest
-    needed = _WEAK_DIGESTS.get(digest) if digest else None
+    needed = legacy_word(digest) if digest else None
     if needed and needed not in profile.legacy:
         raise Refused(Reason.ALGORITHM_NOT_ALLOWED, f"the CSR is signed with {needed}, which is not in `legacy`")
 

@@ -239,12 +239,27 @@ def _cbc(key: bytes, iv: bytes, cipher: Cipher) -> blocks.Cipher[modes.CBC]:
     return blocks.Cipher(algorithms.AES(key), modes.CBC(iv))
 
 
-def wrapping(transport: KeyTransport) -> rsa_padding.AsymmetricPadding:
-    """The padding of a key transport, for `encrypt` and `decrypt` of an RSA key."""
-    if transport is KeyTransport.PKCS1_V15:
-        return rsa_padding.PKCS1v15()
-    digest = _HASHES[OAEP_DIGESTS[transport]]
-    return rsa_padding.OAEP(mgf=rsa_padding.MGF1(digest), algorithm=digest, label=None)
+def _oaep(digest: Digest) -> rsa_padding.OAEP:
+    return rsa_padding.OAEP(mgf=rsa_padding.MGF1(_HASHES[digest]), algorithm=_HASHES[digest], label=None)
+
+
+WRAPPINGS: dict[KeyTransport, rsa_padding.AsymmetricPadding] = {
+    KeyTransport.PKCS1_V15: rsa_padding.PKCS1v15(),
+    **{transport: _oaep(digest) for transport, digest in OAEP_DIGESTS.items()},
+}
+"""The padding of each key transport, for `encrypt` and `decrypt` of an RSA key."""
+
+
+def wrap(content_key: bytes, key: RSAPublicKey, transport: KeyTransport) -> bytes:
+    """A content key, encrypted for a recipient.
+
+    Raises:
+        AlgorithmRefused: the key does not take it: too short, or no RSA key in earnest.
+    """
+    try:
+        return key.encrypt(content_key, WRAPPINGS[transport])
+    except ValueError as error:
+        raise AlgorithmRefused("nothing can be encrypted to the recipient's key") from error
 
 
 def verify(signature: bytes, message: bytes, key: PublicKey, algorithm: SignatureAlgorithm, digest: Digest) -> None:

@@ -5,9 +5,8 @@ RFC 2986; RFC 8894 §3.3.1 and §2.3 (challengePassword), §7.3.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import TypeVar
@@ -38,7 +37,6 @@ _UPN = "1.3.6.1.4.1.311.20.2.3"
 T = TypeVar("T")
 
 _UTF8_STRING, _PRINTABLE_STRING, _OID_TAG, _SEQUENCE = 0x0C, 0x13, 0x06, 0x30
-_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*")
 _VERSION_OF_APPLE = 2
 
 
@@ -89,6 +87,8 @@ class RequestedExtension:
 class Csr:
     """What a PKCS #10 says; that its signature verifies with its own key is checked before a Csr exists.
 
+    Its repr shows neither the challenge nor the bytes that hold it.
+
     Attributes:
         der: the whole request, byte for byte as received.
         info: certificationRequestInfo, DER as received.
@@ -105,14 +105,14 @@ class Csr:
         oddities: what is unusual about it, in words.
     """
 
-    der: bytes
-    info: bytes
+    der: bytes = field(repr=False)
+    info: bytes = field(repr=False)
     subject: Subject
     subject_der: bytes
     spki: bytes
     public_key: PublicKey
     signature_digest: Digest | None
-    challenge_password: str | None
+    challenge_password: str | None = field(repr=False)
     subject_alternative_names: tuple[GeneralName, ...]
     key_usage: frozenset[str] | None
     extended_key_usage: tuple[str, ...] | None
@@ -286,6 +286,6 @@ def _oddities(
         "csr-no-attributes": info.attributes is None,
         "csr-unsorted-attributes": nodes != sorted(nodes),
         "csr-ms-extension-request": any(each.type.dotted_string == Oid.MS_EXTENSION_REQUEST for each in attributes),
-        "csr-unprintable-string": not all(_PRINTABLE.fullmatch(each.value) for each in strings),
+        "csr-unprintable-string": not all(x509.is_printable(each.value) for each in strings),
     }
     return tuple(word for word, is_so in found.items() if is_so)

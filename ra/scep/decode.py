@@ -12,7 +12,7 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ra.scep import asn1, ciphers, x509
-from ra.scep.csr import read_csr
+from ra.scep.csr import Csr, read_csr
 from ra.scep.enveloped import (
     MIN_SEALING_BITS,
     Envelope,
@@ -74,7 +74,7 @@ def read_outer(message: bytes, legacy: frozenset[Legacy]) -> Outer:
         raise TooLarge(f"a message has at most {MAX_MESSAGE_BYTES} bytes")
     try:
         signed, der = asn1.leniently(read_signed, message)  # (1)
-        envelope, envelope_der = _read_envelope(signed.content)
+        envelope, envelope_is_ber = _read_envelope(signed.content)
         header = _read_header(signed, envelope)  # (2)
         signer_der, certificate = find_signer(signed)  # (3)
         signer = _signer_certificate(signer_der, certificate, header)
@@ -84,21 +84,23 @@ def read_outer(message: bytes, legacy: frozenset[Legacy]) -> Outer:
     if header.message_type is None:  # (6)
         raise BadMessageType("the messageType is not one of a request", header)
     odd = (
-        *(["ber"] if der is not message or (envelope and envelope_der is not signed.content) else []),
+        *(["ber"] if der is not message or envelope_is_ber else []),
         *_signed_oddities(signed, header, signer),
         *_envelope_oddities(envelope),
     )
-    return Outer(header=header, signer=signer, envelope=envelope_der, legacy=used, oddities=odd)
+    return Outer(header=header, signer=signer, envelope=envelope, legacy=used, oddities=odd)
 
 
-def _read_envelope(content: bytes) -> tuple[Envelope | None, bytes]:
-    """The envelope if there is one that parses; that there must be one is said by `read_inner`."""
-    if len(content) <= 1:  # nothing, or the one byte that NDES sends in place of nothing (Q1)
-        return None, b""
+def _read_envelope(content: bytes) -> tuple[Envelope | None, bool]:
+    """The envelope if there is one that parses, and whether it came as BER; that there must be one says `read_inner`.
+
+    Nothing, and the one byte that NDES sends in place of nothing (Q1), are no envelope either.
+    """
     try:
-        return asn1.leniently(read_envelope, content)
+        envelope, der = asn1.leniently(read_envelope, content)
     except Malformed:
-        return None, content
+        return None, False
+    return envelope, der is not content
 
 
 def _read_header(signed: Signed, envelope: Envelope | None) -> Header:
@@ -152,6 +154,10 @@ def _digest_or_default(signed: Signed) -> Digest:
 
 
 def _signer_certificate(der: bytes, certificate: asn1.TbsCertificate, header: Header) -> SignerCertificate:
+    """Its names and its key. Neither its validity nor the signingTime is judged (Q16): devices' clocks are wrong.
+
+    Whether a certificate of ours is still valid is asked where it is to authorise a renewal.
+    """
     spki = asn1.raw(certificate.spki)
     try:
         key = x509.read_public_key(spki)
@@ -235,11 +241,12 @@ def read_inner(
     if header.message_type is MessageType.CERT_POLL:  # (1)
         return CertPoll(outer=outer, sealing=_read_poll_sealing(outer, legacy))
     _check_signer_can_receive(outer)  # (2)
+    if outer.envelope is None:
+        raise BadInner("there is no envelope that parses", header)
     try:
-        envelope = read_envelope(outer.envelope)
-        identity, recipient = _find_recipient(envelope, identities)  # (3)
-        sealing, used = _check_sealing(envelope, recipient, legacy, header)  # (4)
-        content = open_envelope(envelope, recipient, identity.decryptor, entropy)  # (5)
+        identity, recipient = _find_recipient(outer.envelope, identities)  # (3)
+        sealing, used = _check_sealing(outer.envelope, recipient, legacy, header)  # (4)
+        content = open_envelope(outer.envelope, recipient, identity.decryptor, entropy)  # (5)
         outer = _note_recipient(outer, recipient, identity)
         return _read_content(outer, sealing, content, used)  # (6)
     except (Malformed, AlgorithmRefused) as error:
@@ -248,15 +255,17 @@ def read_inner(
 
 def _read_poll_sealing(outer: Outer, legacy: frozenset[Legacy]) -> Sealing | None:
     """How a CertPoll was sealed, for the reply to mirror (Q9); it is answered whether that can be told or not."""
+    if outer.envelope is None or not outer.envelope.recipients:
+        return None
     try:
-        envelope = read_envelope(outer.envelope)
-        sealing, _ = _check_sealing(envelope, envelope.recipients[0], legacy, outer.header)
-    except (ScepError, IndexError):
+        sealing, _ = _check_sealing(outer.envelope, outer.envelope.recipients[0], legacy, outer.header)
+    except ScepError:
         return None
     return sealing
 
 
 def _check_signer_can_receive(outer: Outer) -> None:
+    """Clients with EC keys (sscep and smallstep's users ask for them, Q15) are told so, before anything is decrypted."""
     key = outer.signer.public_key
     if not isinstance(key, RSAPublicKey):
         raise SignerCannotReceive("the signer's key is not RSA", outer.header)
@@ -302,7 +311,8 @@ def _note_recipient(outer: Outer, recipient: Recipient, identity: Identity) -> O
 def _read_content(outer: Outer, sealing: Sealing, content: bytes, used: frozenset[Legacy]) -> Request:
     match outer.header.message_type:
         case MessageType.PKCS_REQ | MessageType.RENEWAL_REQ:
-            return Enrolment(outer=outer, sealing=sealing, csr=read_csr(content), legacy=used)
+            csr = read_csr(content)
+            return Enrolment(outer=outer, sealing=sealing, csr=csr, legacy=used | _legacy_of(csr))
         case MessageType.GET_CERT | MessageType.GET_CRL:
             named = asn1.read(asn1.IssuerAndSerialNumber, content)
             return CertQuery(
@@ -310,3 +320,9 @@ def _read_content(outer: Outer, sealing: Sealing, content: bytes, used: frozense
             )
         case _:
             raise BadMessageType("the messageType is not one of a request", outer.header)
+
+
+def _legacy_of(csr: Csr) -> frozenset[Legacy]:
+    """What the CSR's own signature makes use of; whether that is let in is a rule of the policy."""
+    word = ciphers.legacy_word(csr.signature_digest) if csr.signature_digest else None
+    return frozenset({word}) if word else frozenset()

@@ -1,8 +1,9 @@
-"""From what a reply says to its bytes: CertRep, and the degenerate messages of GetCACert and GetNextCACert."""
+"""From what a reply says to its bytes: CertRep, and the degenerate messages of GetCACert, GetCRL and GetNextCACert."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -80,6 +81,7 @@ def _attributes(reply: Reply, header: Header, entropy: Callable[[int], bytes]) -
     return attributes
 
 
+@cache
 def _printable(value: MessageType | PkiStatus | FailInfo) -> bytes:
     return tlv(_PRINTABLE_STRING, value.encode("ascii"))
 

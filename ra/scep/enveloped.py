@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -50,7 +51,6 @@ class Envelope:
     """
 
     recipients: tuple[Recipient, ...]
-    content_type: str
     algorithm: asn1.AlgorithmIdentifier
     ciphertext: bytes
     in_pieces: bool
@@ -60,7 +60,7 @@ def read_envelope(der: bytes) -> Envelope:
     """EnvelopedData with at most MAX_RECIPIENTS recipients.
 
     Raises:
-        Malformed: it is anything else.
+        Malformed: it is anything else, or what it holds is not of type data.
     """
     message = asn1.read(asn1.EnvelopedMessage, der)
     if message.content_type.dotted_string != Oid.ENVELOPED_DATA:
@@ -69,9 +69,11 @@ def read_envelope(der: bytes) -> Envelope:
     if len(recipients) > MAX_RECIPIENTS:
         raise Malformed(f"{len(recipients)} recipients are more than {MAX_RECIPIENTS}")
     info = message.content.content_info
+    # RFC 8894 §3.2.2: "contentType in encryptedContentInfo MUST be data".
+    if info.content_type.dotted_string != Oid.DATA:
+        raise Malformed("the content type is not data")
     return Envelope(
         recipients=tuple(_read_recipient(each) for each in recipients if each[0] == _SEQUENCE),
-        content_type=info.content_type.dotted_string,
         algorithm=info.algorithm,
         ciphertext=_ciphertext(info.content),
         in_pieces=asn1.tag(info.content) == _SPLIT_CONTENT,
@@ -178,10 +180,13 @@ def seal(
     """ContentInfo with EnvelopedData for one recipient (RFC 8894 §3.2.2), DER.
 
     `key` has MIN_SEALING_BITS at least; where `transport` needs more room than it has, PKCS #1 v1.5 is used.
+
+    Raises:
+        AlgorithmRefused: `key` is one that nothing can be encrypted to, such as one with an even modulus.
     """
     content_key, iv = entropy(ciphers.KEY_BYTES[cipher]), entropy(ciphers.BLOCK_BYTES[cipher])
     transport = _fitting(transport, key, len(content_key))
-    wrapped = key.encrypt(content_key, ciphers.wrapping(transport))
+    wrapped = ciphers.wrap(content_key, key, transport)
     recipient_info = tlv(
         _SEQUENCE,
         _INTEGER_0,
@@ -208,6 +213,7 @@ def _fitting(transport: KeyTransport, key: RSAPublicKey, content_key_bytes: int)
     return transport if fits else KeyTransport.PKCS1_V15
 
 
+@cache
 def _transport_algorithm(transport: KeyTransport) -> bytes:
     """AlgorithmIdentifier, DER; OAEP with its parameters written out, as .NET wants them."""
     if transport is KeyTransport.PKCS1_V15:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ra.scep.ciphers import PublicKey
 from ra.scep.csr import Csr
+from ra.scep.enveloped import Envelope
 from ra.scep.header import CertificateId, Header
 from ra.scep.names import Cipher, FailInfo, KeyTransport, Legacy
 
@@ -37,14 +38,14 @@ class Outer:
     """A request whose signature verified: everything outside the envelope.
 
     Attributes:
-        envelope: the ContentInfo holding EnvelopedData, DER; empty when the client sent none.
+        envelope: None when the client sent none, or one that does not parse.
         legacy: legacy algorithms the signature made use of.
         oddities: what is unusual about the message, in words, for logs and `explain`.
     """
 
     header: Header
     signer: SignerCertificate
-    envelope: bytes
+    envelope: Envelope | None
     legacy: frozenset[Legacy] = frozenset()
     oddities: tuple[str, ...] = ()
 
@@ -59,7 +60,11 @@ class Sealing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """PKCSReq or RenewalReq, opened (RFC 8894 §3.3.1). Which of the two it is, is decided by who signed it."""
+    """PKCSReq or RenewalReq, opened (RFC 8894 §3.3.1). Which of the two it is, is decided by who signed it.
+
+    Attributes:
+        legacy: legacy algorithms that the envelope, and the CSR's own signature, made use of.
+    """
 
     outer: Outer
     sealing: Sealing
@@ -85,6 +90,7 @@ class CertQuery:
 
     Attributes:
         issuer: Name, DER.
+        legacy: legacy algorithms that the envelope made use of.
     """
 
     outer: Outer

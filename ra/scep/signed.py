@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from ra.scep import asn1, ber, ciphers, x509
 from ra.scep.ber import tlv
@@ -100,6 +101,10 @@ def _certificates(data: asn1.SignedData) -> tuple[bytes, ...]:
 
 
 def _by_type(nodes: list[asn1.Node]) -> dict[str, tuple[asn1.Node, ...]]:
+    """The attributes by type; those that nobody asks for are passed over (Q13).
+
+    jscep signs a cmsAlgorithmProtection, OpenSSL its SMIMECapabilities, Windows attributes of its own.
+    """
     attributes: dict[str, tuple[asn1.Node, ...]] = {}
     for node in nodes:
         attribute = asn1.parse(node, asn1.Attribute)
@@ -164,13 +169,12 @@ def verify(signed: Signed, key: PublicKey, algorithm: SignatureAlgorithm, digest
 def _verify_attributes(signed: Signed, key: PublicKey, algorithm: SignatureAlgorithm, digest: Digest) -> None:
     """Over the attributes in the order received; else in DER order, in which some sign what they send unsorted (Q3)."""
     signature = signed.signer_info.signature
-    received, resorted = tlv(_SET, *signed.attribute_nodes), ber.set_of(signed.attribute_nodes)
     try:
-        ciphers.verify(signature, received, key, algorithm, digest)
+        ciphers.verify(signature, tlv(_SET, *signed.attribute_nodes), key, algorithm, digest)
     except Malformed:
-        if received == resorted:
+        if sorted_attributes(signed):
             raise
-        ciphers.verify(signature, resorted, key, algorithm, digest)
+        ciphers.verify(signature, ber.set_of(signed.attribute_nodes), key, algorithm, digest)
 
 
 def sorted_attributes(signed: Signed) -> bool:
@@ -199,7 +203,7 @@ def write_signed(
         issuer_and_serial(signer.certificate_id),
         digest_algorithm(digest),
         b"\xa0" + signed_attributes[1:],
-        _signature_algorithm(signer, digest),
+        _signature_algorithm(signer.signature_algorithm, digest),
         tlv(_OCTET_STRING, signer.sign(signed_attributes, digest)),
     )
     encapsulated = tlv(_SEQUENCE, _DATA, tlv(0xA0, tlv(_OCTET_STRING, content)))
@@ -227,13 +231,15 @@ def issuer_and_serial(certificate_id: CertificateId) -> bytes:
     return tlv(_SEQUENCE, certificate_id.issuer, asn1.encode_integer(certificate_id.serial))
 
 
+@cache
 def digest_algorithm(digest: Digest) -> bytes:
     """AlgorithmIdentifier, DER; for SHA-2 without parameters (RFC 5754 §2), for SHA-1 with the NULL of its time."""
     parameters = _NULL if digest is Digest.SHA1 else b""
     return tlv(_SEQUENCE, asn1.encode_oid(ciphers.DIGEST_OIDS[digest]), parameters)
 
 
-def _signature_algorithm(signer: Signer, digest: Digest) -> bytes:
-    if signer.signature_algorithm == "rsa":
+@cache
+def _signature_algorithm(kind: str, digest: Digest) -> bytes:
+    if kind == "rsa":
         return tlv(_SEQUENCE, asn1.encode_oid(ciphers.RSA_ENCRYPTION), _NULL)
     return tlv(_SEQUENCE, asn1.encode_oid(ciphers.ECDSA_OIDS[digest]))

@@ -6,6 +6,7 @@ worse, and only its names and its key matter here.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -33,6 +34,7 @@ _EC_PUBLIC_KEY = "1.2.840.10045.2.1"
 _KEY_ALGORITHMS = {ciphers.RSA_ENCRYPTION, _EC_PUBLIC_KEY, "1.3.101.112", "1.3.101.113"}
 _WIDE_ENCODINGS = {0x1C: "utf-32-be", 0x1E: "utf-16-be"}
 _STRING_TAGS = frozenset({0x0C, 0x12, 0x13, 0x14, 0x16, 0x19, 0x1A, 0x1B, *_WIDE_ENCODINGS})
+_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*")
 _PSS_DEFAULT_SALT_BYTES = 20
 EMPTY_SEQUENCE = b"\x30\x00"
 """Parameters of OAEP and PSS that are all defaults."""
@@ -43,6 +45,11 @@ Name = tuple[tuple[tuple[str, int, bytes], ...], ...]
 
 def is_string(tag: int) -> bool:
     return tag in _STRING_TAGS
+
+
+def is_printable(text: str) -> bool:
+    """Whether a PrintableString can hold it (X.680 §41.4)."""
+    return _PRINTABLE.fullmatch(text) is not None
 
 
 def text(tag: int, value: bytes) -> str:

@@ -26,6 +26,7 @@ from connectors.api import (
     Secret,
 )
 from connectors.keyfiles import PrivateKey
+from connectors.usage import to_x509
 from ra.errors import Misconfigured, Unavailable
 from ra.service.ports import Entropy
 from ra.service.returned import Wrong, check
@@ -145,18 +146,7 @@ class _Maker:
 
 def _csr(key: PrivateKey, common_name: str, contents: ApprovedContents) -> bytes:
     """PKCS #10, DER, that asks for what is approved, for a CA that copies from it."""
-    usage = x509.KeyUsage(
-        digital_signature=KeyUsage.DIGITAL_SIGNATURE in contents.key_usage,
-        content_commitment=False,
-        key_encipherment=KeyUsage.KEY_ENCIPHERMENT in contents.key_usage,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
     extended = x509.ExtendedKeyUsage([x509.ObjectIdentifier(each) for each in contents.extended_key_usage])
     name = x509.Name([x509.NameAttribute(x509.ObjectIdentifier(_COMMON_NAME), common_name)])
-    builder = x509.CertificateSigningRequestBuilder(name).add_extension(usage, critical=True)
+    builder = x509.CertificateSigningRequestBuilder(name).add_extension(to_x509(contents.key_usage), critical=True)
     return builder.add_extension(extended, critical=False).sign(key, hashes.SHA256()).public_bytes(Encoding.DER)

@@ -117,7 +117,7 @@ def _check_validity(leaf: x509.Certificate, contents: ApprovedContents, now: dat
         raise Wrong("it is not valid yet")
     if leaf.not_valid_after_utc <= now:
         raise Wrong("it has already expired")
-    if leaf.not_valid_after_utc > now + contents.validity + CLOCK_SKEW:
+    if leaf.not_valid_after_utc - now > contents.validity + CLOCK_SKEW:
         raise Wrong("it is valid for longer than was approved")
 
 

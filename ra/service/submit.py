@@ -115,7 +115,7 @@ class Submissions:
         operation = transactions.resume if known.state is State.AUTHORISED else transactions.retake
         try:
             taken = await self._journal.write(
-                lambda c: operation(c, known.id, identity.csr_info, contents, now + LEASE, now)
+                lambda c: operation(c, known.id, identity.csr_info, contents, lease_until=now + LEASE, now=now)
             )
         except LostRace:
             taken = await self._journal.read(lambda c: transactions.get(c, known.id))
@@ -154,15 +154,15 @@ class Submissions:
                 result = await endpoint.connector.issue(request)
         except Exception as error:  # noqa: BLE001 - the edge of a plugin: whatever it raises, the row is settled
             self._metrics.connector_failed(endpoint.connector_name, type(error).__name__)
-            return await self._settle(transaction.id, _fault(transaction.id, error, self._clock.now()))
+            return await self._settle(transaction.id, _fault(transaction, error, self._clock.now()))
         now, waiting = self._clock.now(), self._clock.monotonic_seconds() < patience_ends
         if isinstance(result, Issued):
             try:
                 check(result.certificate, endpoint.ca_chain[0], decision.contents, now)
             except Wrong as error:
                 self._metrics.alarmed(endpoint.profile.name, "QUARANTINED")
-                return await self._settle(transaction.id, _quarantine(transaction.id, result, str(error), now))
-        return await self._settle(transaction.id, _outcome(transaction.id, result, now, waiting=waiting))
+                return await self._settle(transaction.id, _quarantine(transaction, result, str(error), now))
+        return await self._settle(transaction.id, _outcome(transaction, result, now, waiting=waiting))
 
     async def _settle(self, which: UUID, outcome: Operation) -> Transaction:
         """Commits the outcome, unless the lease was over and another process has settled the transaction meanwhile."""
@@ -189,28 +189,28 @@ def contents_digest(contents: ApprovedContents) -> bytes:
     return hashlib.sha256(json.dumps(said).encode()).digest()
 
 
-def _quarantine(key: UUID, issued: Issued, detail: str, now: datetime) -> Operation:
-    return lambda c: transactions.quarantine(c, key, issued.certificate, detail, now)
+def _quarantine(transaction: Transaction, issued: Issued, detail: str, now: datetime) -> Operation:
+    return lambda c: transactions.quarantine(c, transaction, issued.certificate, detail, now)
 
 
-def _outcome(key: UUID, result: IssueResult, now: datetime, *, waiting: bool) -> Operation:
+def _outcome(transaction: Transaction, result: IssueResult, now: datetime, *, waiting: bool) -> Operation:
     """What the journal is told of the CA's answer; `waiting` when the device still waits for it."""
     match result:
         case Issued():
             certificate = describe(result)
-            return lambda c: transactions.release(c, key, certificate, now, delivered=waiting)
+            return lambda c: transactions.release(c, transaction, certificate, now, delivered=waiting)
         case Pending(reference=reference, retry_after_seconds=seconds):
             retry_at = now + timedelta(seconds=seconds)
-            return lambda c: transactions.settle_pending(c, key, reference, retry_at, now)
+            return lambda c: transactions.settle_pending(c, transaction, reference, retry_at, now)
         case Rejected(rejection=rejection, detail=detail):
-            return lambda c: transactions.settle_rejected(c, key, rejection.value, detail, now)
+            return lambda c: transactions.settle_rejected(c, transaction, rejection.value, detail, now)
 
 
-def _fault(key: UUID, error: Exception, now: datetime) -> Operation:
+def _fault(transaction: Transaction, error: Exception, now: datetime) -> Operation:
     """What the journal is told when there is no answer. Only what surely was not sent may be sent again."""
     detail = f"{type(error).__name__}: {error}"
     is_unsent = isinstance(error, ConnectorError) and not (
         isinstance(error, ProtocolViolation) or (isinstance(error, BackendUnavailable) and error.maybe_issued)
     )
     settle = transactions.back_to_authorised if is_unsent else transactions.settle_unknown
-    return lambda c: settle(c, key, detail, now)
+    return lambda c: settle(c, transaction, detail, now)

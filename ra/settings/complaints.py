@@ -37,6 +37,8 @@ def _sentence(details: ErrorDetails, model: type[BaseModel], table: str, origins
             return f"{place}: {details['ctx']['error']}"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{place} should be a table"
+        case "list_type" | "tuple_type" | "set_type" | "frozen_set_type":
+            return f"{place} should be a list"
         case _:
             return f"{place}: {details['msg'].replace('Input', 'it', 1)}"
 

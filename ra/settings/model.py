@@ -55,8 +55,8 @@ def _database_url(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError('write the URL that devices use, for example "https://ra.example.org"')
+    if not re.fullmatch(r"https?://[^/?#\s]+/?", value):
+        raise ValueError('write the URL that devices use without a path, for example "https://ra.example.org"')
     return value.rstrip("/")
 
 
@@ -66,7 +66,12 @@ def _digest(value: str) -> str:
     return value
 
 
+_COMBINATION = 'write a name, or one of { all_of = ["…"] }, { any_of = ["…"] }, { first_match = ["…"] }'
+
+
 def _combination(value: object) -> object:
+    if not isinstance(value, str | dict | Combination):
+        raise ValueError(_COMBINATION)  # noqa: TRY004  # pydantic makes a sentence of it
     return {"first_match": [value]} if isinstance(value, str) else value
 
 
@@ -172,7 +177,7 @@ class Combination(Section):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if sum(1 for each in (self.all_of, self.any_of, self.first_match) if each) != 1:
-            raise ValueError('write a name, or one of { all_of = ["…"] }, { any_of = ["…"] }, { first_match = ["…"] }')
+            raise ValueError(_COMBINATION)
         return self
 
     @property

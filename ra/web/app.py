@@ -101,7 +101,12 @@ def _application(services: Services, openapi_url: str | None) -> FastAPI:
     )
     for each in (HttpRefusal, Unavailable):
         app.add_exception_handler(each, _refuse)
+    app.add_exception_handler(404, _point_the_way)
     return app
+
+
+async def _point_the_way(_request: Request, _error: Exception) -> Response:
+    return PlainTextResponse("Nothing is here. SCEP is at /scep, this service's own page at /api/v1/scep/info.\n", 404)
 
 
 async def _refuse(_request: Request, error: Exception) -> Response:

@@ -60,6 +60,8 @@ class Edge:
             if not status:
                 await reply_to(error).write(send_with_headers)
         status = status or NOBODY_TO_ANSWER
+        if status == 404:  # noqa: PLR2004  # a path that is served may say what it is in its own words
+            line["path"] = scope["path"]
         self._metrics.http_answered(line.setdefault("operation", "other"), status)
         seconds = self._clock.monotonic_seconds() - started
         client = (scope.get("client") or ("unknown",))[0]

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from ra.scep.names import MessageType, Operation
 
 OPERATIONS = (Operation.GET_CA_CAPS, Operation.GET_CA_CERT, Operation.GET_CA_CERT_CHAIN, Operation.PKI_OPERATION)
-MESSAGE_TYPES = {MessageType.PKCS_REQ: "PKCSReq", MessageType.CERT_POLL: "CertPoll"}
+MESSAGE_TYPES = {
+    MessageType.PKCS_REQ: "PKCSReq",
+    MessageType.RENEWAL_REQ: "RenewalReq",
+    MessageType.CERT_POLL: "CertPoll",
+}
 
 FEATURES = (
     "several profiles, each with its own CA, challenge and rules, selected by path or ca_id",
     "enrolment by GET and by POST, with AES, SHA-256, SHA-384 and SHA-512, RSA key transport with PKCS #1 v1.5 or OAEP",
+    "RenewalReq is served as PKCSReq is: it needs the challenge, whatever certificate signs it",
     "the same request again gets the same certificate",
     "static challenges with labels and dates",
 )
@@ -20,7 +25,8 @@ SECURITY = (
     "A profile lets nobody in without a challenge unless it says so.",
     "A certificate says what the profile allows; the extensions of a request are never copied.",
     "The signature of a message and that of the request in it are verified before anything is decided.",
-    "Failures found after decryption look alike and are answered no sooner than after a fixed time.",
+    "Until a request is authenticated, failures found after decryption look alike, and none is answered before a fixed time.",
+    "Who has presented a valid challenge is told in a fixed sentence which rule refuses the request.",
     "Every request is authorised, and committed to a journal, before a CA is asked for a certificate.",
     "SHA-1, 3DES, DES and MD5 are refused unless a profile lets them in, and each use is counted.",
 )
@@ -66,11 +72,15 @@ def instructions(url: str) -> dict[str, tuple[str, ...]]:
             f"crypto pki trustpoint RA / enrollment url {url} / password CHALLENGE / rsakeypair RA 2048 / hash sha256",
         ),
         "strongswan": (
-            f"pki --scepca --url {url} --caout ca.pem",
-            f"pki --scep --url {url} --in key.der --dn 'CN=device' --password CHALLENGE --cacert-enc ra.der --cacert-sig ca.der",
+            f"pki --scepca --url {url} --caout ca.crt --raout ra.crt",
+            "pki --gen --type rsa --size 2048 --outform pem > key.pem",
+            "trust='--cacert-enc ra.crt --cacert-sig ca.crt'",
+            f"pki --scep --url {url} --password CHALLENGE --dn CN=device --in key.pem $trust --outform pem > certificate.pem",
+            '# Up to 5.9.10 (Debian 12): add --cipher des3, and give the profile legacy = ["3des"].',
         ),
         "certmonger": (
-            f"getcert add-scep-ca -c ra -u {url}",
-            "getcert request -c ra -f cert.pem -k key.pem -N CN=device -L CHALLENGE",
+            f"getcert add-scep-ca -c scep-ra -u {url}",
+            'getcert request -c scep-ra -k "$PWD/key.pem" -f "$PWD/certificate.pem" -N CN=device -L CHALLENGE',
+            "# It asks for nothing by itself: getcert list says whether the certificate has come.",
         ),
     }

@@ -15,7 +15,7 @@ KEEP_SECONDS = 2.0
 
 
 class ComponentModel(BaseModel):
-    """One part of the service; the detail is for known callers, as it may name what lies behind the service."""
+    """One part of the service; the detail, as the parts' own names, is for known callers."""
 
     status: Status
     detail: str | None = None
@@ -38,20 +38,23 @@ def health_router(reports: Recent[HealthReport], callers: Callers) -> APIRouter:
 
     @router.get("/api/v1/scep/health", responses={503: {"model": HealthModel}}, response_model_exclude_none=True)
     async def health(request: Request, response: Response) -> HealthModel:
-        """State of the database, the keys and the connectors."""
+        """State of the database, the keys and the connectors; each by its name to known callers."""
         log_line(request.scope)["operation"] = "health"
         report = await reports.get()
         response.status_code = http_status(report)
-        known = callers.label_of(request.headers) is not None
-        return HealthModel(
-            status=report.status,
-            components={
-                name: ComponentModel(status=each.status, detail=each.detail if known else None)
-                for name, each in report.components.items()
-            },
-        )
+        if callers.label_of(request.headers) is None:
+            return HealthModel(status=report.status, components=_by_kind(report))
+        return HealthModel.model_validate(report, from_attributes=True)
 
     return router
+
+
+def _by_kind(report: HealthReport) -> dict[str, ComponentModel]:
+    """For strangers, by the first word of a name: how many connectors there are, and what they are called, is not for them."""
+    kinds: dict[str, list[Status]] = {}
+    for name, each in report.components.items():
+        kinds.setdefault(name.partition(" ")[0], []).append(each.status)
+    return {kind: ComponentModel(status=max(states, key=list(Status).index)) for kind, states in kinds.items()}
 
 
 def probe_router(reports: Recent[HealthReport]) -> APIRouter:

@@ -27,7 +27,7 @@ class MdmModel(BaseModel):
 
 
 class StatisticsModel(BaseModel):
-    """Counted in the journal, at most a few seconds ago."""
+    """Counted in the journal, at most a few seconds ago. A RenewalReq that presents its challenge is no renewal here."""
 
     scep_ca: list[str]
     certificates_issued: int

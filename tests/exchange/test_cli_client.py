@@ -6,9 +6,11 @@ import json
 import stat
 import subprocess
 import sys
+from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -78,10 +80,43 @@ def test_a_refused_device_keeps_its_key_and_takes_it_up_again(
     again = run(enrol(ra_server, out))
 
     assert refused == 1
-    assert said == "The server refused the request: BAD_REQUEST."
+    assert said == (
+        "The server refused the request: BAD_REQUEST (a wrong challenge looks like this; the server's log says why)."
+    )
     assert key == (out / "key.pem").read_bytes()
     assert again == 2
     assert "holds a certificate already" in capsys.readouterr().err
+
+
+def test_a_certificate_is_succeeded_with_a_challenge_and_not_without(
+    ra_server: RunningRa, tmp_path: Path, capsys: Output
+) -> None:
+    answer_of(enrol(ra_server, tmp_path / "old"), capsys)
+    renew = ["client", "renew", "--url", ra_server.url, "--from", str(tmp_path / "old"), "--out", str(tmp_path / "new")]
+
+    refused = run(renew)
+    said = capsys.readouterr().err
+    answer = answer_of([*renew, "--challenge", ra_server.challenge], capsys)
+
+    assert refused == 1
+    assert "no --challenge was given, and the server announces no Renewal that could do without" in said
+    assert (answer["status"], answer["subject"]) == ("issued", "CN=device")
+
+
+def test_what_was_sent_and_answered_can_be_kept_and_explained(
+    ra_server: RunningRa, tmp_path: Path, capsys: Output
+) -> None:
+    answer_of(enrol(ra_server, tmp_path / "device", "--save", str(tmp_path / "kept")), capsys)
+    by_get = tmp_path / "access.log"
+    message = quote(b64encode((tmp_path / "kept/request.der").read_bytes()), safe="")
+    by_get.write_text(f"GET /scep?operation=PKIOperation&message={message}&x=1 HTTP/1.1\n", "utf-8")
+
+    explained = [answer_of(["explain", str(each)], capsys) for each in (tmp_path / "kept/request.der", by_get)]
+    reply = answer_of(["explain", str(tmp_path / "kept/reply.der")], capsys)
+
+    assert explained[0] == explained[1]
+    assert "PKCSReq" in json.dumps(explained[0])
+    assert "CertRep" in json.dumps(reply)
 
 
 def test_another_ca_than_the_one_expected_is_refused_before_anything_is_sent(

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from ra.cli.app import run
-from ra.cli.init import CHALLENGE_CHARACTERS
+from ra.cli.init import CHALLENGE_CHARACTERS, Plan, write
+from ra.errors import Misconfigured
 from ra.settings.load import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +89,31 @@ def test_a_directory_that_holds_something_is_left_alone(made: Path, capsys: pyte
     assert exit_code == 2
     assert "is not empty, and init overwrites nothing" in capsys.readouterr().err
     assert before == {each.name: each.stat().st_mtime_ns for each in made.iterdir()}
+
+
+def test_an_init_that_stops_midway_leaves_no_configuration_and_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = Plan(
+        directory=tmp_path / "var",
+        ca_name="CA",
+        ca_key="ec:p256",
+        ra_key="no such key",
+        listen="127.0.0.1:1",
+        admin_listen="127.0.0.1:2",
+        public_url="http://127.0.0.1:1",
+        workers=1,
+        legacy=(),
+    )
+    with pytest.raises(Misconfigured):
+        write(plan)
+
+    exit_code = run(["init", str(tmp_path / "var"), "--yes"])
+
+    assert exit_code == 2
+    assert "holds what an interrupted init left: remove the directory and run init again" in capsys.readouterr().err
+    assert (tmp_path / "var/ca.key").exists()
+    assert not (tmp_path / "var/ra.toml").exists()
 
 
 @pytest.mark.parametrize(

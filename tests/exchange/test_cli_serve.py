@@ -26,6 +26,7 @@ from cryptography.x509.oid import NameOID
 from ra.cli.app import run
 from tests.interop.running import clean_environment, faulty_lines, free_ports
 
+ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 30
 PAUSE_SECONDS = 0.02
 
@@ -93,18 +94,32 @@ def test_it_serves_devices_on_one_port_and_operators_on_the_other(directory: Pat
         ready = httpx.get(f"{served.admin_url}/readyz")
         metrics = httpx.get(f"{served.admin_url}/metrics")
         astray = httpx.get(served.url.replace("/scep", "/metrics"))
+        container_is_healthy = health_check(ports[1])
 
     assert "SCEPStandard" in capabilities.text.splitlines()
     assert ready.json()["status"] == "ok"
     assert 'scep_ra_http_requests_total{operation="GetCACaps",status="200"} 1.0' in metrics.text
     assert astray.status_code == 404
+    assert container_is_healthy
+    assert not health_check(ports[1])
     assert "scep_ra_faults_total 0.0" in metrics.text.splitlines()
     assert served.process.returncode == 0
     assert faulty_lines(served.log.read_text("utf-8")) == []
 
 
+def health_check(admin_port: int) -> bool:
+    """What the Dockerfile's HEALTHCHECK says, here for another port than its own."""
+    joined = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", "")
+    command = next(line.partition(" CMD ")[2] for line in joined.splitlines() if line.startswith("HEALTHCHECK"))
+    environment = {**clean_environment(), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    done = subprocess.run(json.loads(command.replace("8081", str(admin_port))), env=environment, check=False)
+    return done.returncode == 0
+
+
 def test_the_faults_of_a_log_are_seen() -> None:
-    log = '{"level": "info"}\n{"level": "error", "event": "fault"}\nTraceback (most recent call last):\n7\n{"url": "x"}\n'
+    log = (
+        '{"level": "info"}\n{"level": "error", "event": "fault"}\nTraceback (most recent call last):\n7\n{"url": "x"}\n'
+    )
 
     assert faulty_lines(log) == log.splitlines()[1:4]
 
@@ -121,7 +136,12 @@ def test_two_workers_share_the_connections(directory: Path, ports: tuple[int, in
             client.close()
         first_line = served.log.read_text("utf-8").splitlines()[0]
 
-    assert json.loads(first_line) == {"url": served.url, "admin_url": served.admin_url, "workers": 2}
+    assert json.loads(first_line) == {
+        "url": served.url,
+        "listen": f"127.0.0.1:{ports[0]}",
+        "admin_url": served.admin_url,
+        "workers": 2,
+    }
     assert sum(held.values()) == 16
     assert len(held) == 2
 
@@ -178,7 +198,8 @@ def test_a_taken_port_is_told_in_one_sentence(directory: Path, ports: tuple[int,
 
     assert done.returncode == 2
     assert done.stderr == (
-        f"scep-ra: server.admin_listen: 127.0.0.1:{ports[1]} cannot be listened on: Address already in use\n"
+        f"scep-ra: server.admin_listen: 127.0.0.1:{ports[1]} cannot be listened on: Address already in use; "
+        "set another there, or by --admin-listen\n"
     )
 
 
@@ -222,10 +243,12 @@ def test_tls_is_spoken_on_both_listeners(
         )
         distrusted = run(["client", "caps", "--url", served.url])
         plain = run(["client", "caps", "--url", served.admin_url.replace("https:", "http:")])
+        container_is_healthy = health_check(ports[1])
 
     assert enrolled == 0
     assert distrusted == 3
     assert plain == 3
+    assert container_is_healthy
     assert "CERTIFICATE_VERIFY_FAILED" in capsys.readouterr().err
 
 
@@ -240,4 +263,5 @@ def write_server_certificate(directory: Path) -> None:
         .sign(key, hashes.SHA256())
     )
     (directory / "tls.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (directory / "tls.key").touch(0o600)
     (directory / "tls.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

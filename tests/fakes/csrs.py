@@ -38,6 +38,19 @@ def ed448_key() -> ed448.Ed448PublicKey:
     return ed448.Ed448PrivateKey.generate().public_key()
 
 
+def key_name(value: object) -> str | None:
+    """A key as a test's id says it; None for what is no key."""
+    match value:
+        case rsa.RSAPublicKey():
+            return f"rsa-{value.key_size}-{value.public_numbers().e}"
+        case ec.EllipticCurvePublicKey():
+            return value.curve.name
+        case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+            return type(value).__name__
+        case _:
+            return None
+
+
 def spki(key: PublicKey) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
@@ -101,7 +114,7 @@ def enrolment(request: Csr | None = None, signer_key: PublicKey | None = None) -
         digest=Digest.SHA256,
     )
     return Enrolment(
-        outer=Outer(header=header, signer=signer(signer_key or request.public_key), envelope=b""),
+        outer=Outer(header=header, signer=signer(signer_key or request.public_key), envelope=None),
         sealing=Sealing(cipher=Cipher.AES256_CBC, key_transport=KeyTransport.PKCS1_V15),
         csr=request,
     )

@@ -61,9 +61,7 @@ def a_certificate(*, not_after: datetime = NOW + timedelta(days=365)) -> NewCert
     return NewCertificate(
         certificate=b"\x30\x04\x02\x02" + number.to_bytes(2),
         chain=CHAIN,
-        issuer=b"issuer",
         serial=(0xABC << 120) + number,
-        not_before=NOW,
         not_after=not_after,
         reference=f"order {number}",
     )

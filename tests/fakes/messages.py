@@ -142,11 +142,16 @@ def key_id_extension(key_id: bytes) -> bytes:
 
 
 def certificate(
-    key: Key, *, subject: bytes = b"", serial: bytes | None = None, extensions: Sequence[bytes] = ()
+    key: Key,
+    *,
+    subject: bytes = b"",
+    serial: bytes | None = None,
+    extensions: Sequence[bytes] = (),
+    not_after: bytes = b"350101000000Z",
 ) -> bytes:
     """Self-signed; `serial` is an INTEGER, DER, of any kind."""
     subject = subject or name("device")
-    validity = seq(der(0x17, b"250101000000Z"), der(0x17, b"350101000000Z"))
+    validity = seq(der(0x17, b"250101000000Z"), der(0x17, not_after))
     tbs = seq(
         der(0xA0, integer(2)),
         serial or integer(7),
@@ -276,6 +281,7 @@ class Envelope:
     content_key: bytes = CONTENT_KEY
     transport: str = KeyTransport.PKCS1_V15
     by_key_id: bool = False
+    content_type: str = DATA
     issuer: bytes = b""
     encrypted_key: bytes | None = None
     ciphertext: bytes | None = None
@@ -306,7 +312,7 @@ class Envelope:
         ciphertext = self.ciphertext
         if ciphertext is None:
             ciphertext = encrypt(self.content, self.content_key[:key_bytes], iv, self.cipher)
-        info = seq(oid(DATA), self.cipher_name or algorithm(name_, der(0x04, iv)), self._node(ciphertext))
+        info = seq(oid(self.content_type), self.cipher_name or algorithm(name_, der(0x04, iv)), self._node(ciphertext))
         recipients = der(0x31, *self.others_before, self.recipient_info(), *self.others_after)
         return seq(oid(ENVELOPED_DATA), der(0xA0, seq(integer(0), recipients, info)))
 

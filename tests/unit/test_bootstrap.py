@@ -67,16 +67,31 @@ def test_a_reserved_name_of_a_challenge_stops_the_start(directory: Path) -> None
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (('"file:ca.passphrase"', '"hunter2"'), "connectors.lab: key_passphrase: a secret is never written here; write"),
+        (
+            ('"file:ca.passphrase"', '"hunter2"'),
+            "connectors.lab: key_passphrase: a secret is never written here; write",
+        ),
         (('"file:ca.passphrase"', '["hunter2"]'), "connectors.lab: key_passphrase: it should be a valid string"),
         (('"file:ca.passphrase"', '"file:ca.passphrase"\npassphrase = "hunter2"'), "passphrase is not a known key"),
-        (('"file:challenge.txt"', '"hunter2"'), "challenges.shared: secrets.0.value_from: a secret is never written here"),
-        (('value_from = "file:challenge.txt"', 'value = "hunter2"'), "challenges.shared: secrets.0.value is not a known"),
+        (
+            ('"file:challenge.txt"', '"hunter2"'),
+            "challenges.shared: secrets.0.value_from: a secret is never written here",
+        ),
+        (
+            ('value_from = "file:challenge.txt"', 'value = "hunter2"'),
+            "challenges.shared: secrets.0.value is not a known",
+        ),
         (('[{ label = "first", value_from = "file:challenge.txt" }]', '["hunter2"]'), "secrets.0 should be a table"),
-        (('[{ label = "first", value_from = "file:challenge.txt" }]', '"hunter2"'), "secrets: it should be a valid tuple"),
-        (('[challenges.shared]', '[challenges]\ntypo = "hunter2"\n[challenges.shared]'), "challenges.typo should be a"),
+        (
+            ('[{ label = "first", value_from = "file:challenge.txt" }]', '"hunter2"'),
+            "secrets should be a list",
+        ),
+        (("[challenges.shared]", '[challenges]\ntypo = "hunter2"\n[challenges.shared]'), "challenges.typo should be a"),
         (('"file:ra.passphrase"', '"hunter2"'), "identities.ra.key_passphrase: a secret is never written here; write"),
-        (('"file:ra.passphrase"', '{ value = "hunter2" }'), "identities.ra.key_passphrase: it should be a valid string"),
+        (
+            ('"file:ra.passphrase"', '{ value = "hunter2" }'),
+            "identities.ra.key_passphrase: it should be a valid string",
+        ),
     ],
 )
 def test_a_secret_in_the_wrong_place_is_not_repeated(directory: Path, edit: tuple[str, str], said: str) -> None:
@@ -88,6 +103,58 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(directory: Path, edit: tupl
 
     assert said in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def write_tls(directory: Path, key_mode: int = 0o600) -> Path:
+    """[server.tls] with a certificate and its key."""
+    for source, target in (("ra.pem", "tls.pem"), ("ra.key", "tls.key")):
+        shutil.copy(directory / source, directory / target)
+    (directory / "tls.key").chmod(key_mode)
+    path = append(
+        directory,
+        '[server.tls]\ncertificate = "tls.pem"\nkey = "tls.key"\nkey_passphrase = "file:ra.passphrase"\n',
+    )
+    path.write_text(path.read_text("utf-8").replace('"http:', '"https:'), "utf-8")
+    return path
+
+
+def test_a_sound_tls_certificate_passes(directory: Path) -> None:
+    assert bootstrap.check(load(write_tls(directory), {})) == ()
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (('"tls.key"', '"none.key"'), "server.tls.key: .*none.key cannot be read"),
+        (('"tls.pem"', '"none.pem"'), "server.tls.certificate: .*none.pem cannot be read"),
+        (('"tls.pem"', '"ca.pem"'), "server.tls: certificate, key and key_passphrase do not go together"),
+        (
+            ('"tls.key"\nkey_passphrase = "file:ra.passphrase"', '"tls.key"'),
+            "server.tls: certificate, key and key_pass",
+        ),
+    ],
+)
+def test_a_tls_certificate_that_cannot_be_served_stops_the_start(
+    directory: Path, edit: tuple[str, str], said: str
+) -> None:
+    path = write_tls(directory)
+    path.write_text(path.read_text("utf-8").replace(*edit), "utf-8")
+
+    with pytest.raises(Misconfigured, match=said):
+        bootstrap.check(load(path, {}))
+
+
+def test_a_tls_key_that_everybody_may_read_stops_the_start(directory: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"tls.key is open to everybody"):
+        bootstrap.check(load(write_tls(directory, 0o644), {}))
+
+
+def test_a_database_in_a_directory_that_is_not_there_stops_the_start(directory: Path) -> None:
+    path = directory / "ra.toml"
+    path.write_text(path.read_text("utf-8").replace("sqlite:///ra.db", "sqlite:///nowhere/ra.db"), "utf-8")
+
+    with pytest.raises(Misconfigured, match=r"^database.url: the directory .*nowhere does not exist"):
+        bootstrap.check(load(path, {}))
 
 
 def test_what_a_validator_warns_of_is_told_with_its_table(directory: Path) -> None:

@@ -120,6 +120,13 @@ def test_a_profile_without_a_challenge_must_say_so_and_is_warned_of(path: Path) 
         ('[server]\nworkers = "many"', "server.workers: it should be a valid integer"),
         ("[server]\nworkers = 0", "server.workers: it should be greater than or equal to 1"),
         ('[server]\npublic_url = "ra.example"', "server.public_url: write the URL that devices use"),
+        (
+            '[server]\npublic_url = "http://ra.example/scep"',
+            "server.public_url: write the URL that devices use without a path",
+        ),
+        ("default_validity_days = 9999999", "default_validity_days must be between 1 and 36500"),
+        ("curves = 5", "profiles.default.curves should be a list"),
+        ("[profiles.b]\nconnector = 'lab'\nchallenge = 5", "profiles.b.challenge: write a name, or one of { all_of"),
         ('legacy = ["rc4"]', "profiles.default.legacy.0: it should be '3des', 'sha1', 'des' or 'md5'"),
         ('[connectors.Lab]\ntype = "internal"', "connectors.Lab: a name is of small letters"),
         ("[connectors.two]", "connectors.two.type is missing: A built-in name"),

@@ -20,7 +20,6 @@ from ra.telemetry import (
     METRICS,
     MULTIPROCESS_VARIABLE,
     PrometheusMetrics,
-    clear_metrics_directory,
     configure_logs,
 )
 
@@ -145,13 +144,3 @@ def test_a_scrape_adds_up_what_all_workers_counted(tmp_path: Path) -> None:
     ]
 
     assert b"scep_ra_faults_total 2.0" in scrapes[-1].stdout
-
-
-def test_the_shared_directory_is_emptied_of_an_earlier_run(tmp_path: Path) -> None:
-    directory = tmp_path / "metrics"
-    directory.mkdir()
-    (directory / "counter_1.db").write_bytes(b"old")
-
-    clear_metrics_directory(directory)
-
-    assert list(directory.iterdir()) == []

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -19,10 +18,10 @@ from ra.client.replies import Failure, Pending, Success
 from ra.client.signed import Signer, read_signed, verify_signed
 from tests.fakes.device import Device, pooled_key
 from tests.fakes.scep_server import NONCE, Authority, Received, ScepServer, bag, in_pieces, nested
+from tests.vectors.files import vector
 
 SERVER = ScepServer()
 CA = SERVER.ca_certificates
-VECTORS = Path(__file__).resolve().parents[4] / "shared" / "vectors"
 
 
 def asked(device: Device) -> Received:
@@ -275,10 +274,3 @@ def test_the_message_of_an_apple_device_opens_and_verifies() -> None:
     assert "MDM SCEP SIGNER" in signer.subject.rfc4514_string()
     assert (signed.digest, opened.cipher) == (Digest.SHA1, Cipher.DES3_CBC)
     assert b"com.apple.security.scep" in opened.content
-
-
-def vector(name: str) -> bytes:
-    path = VECTORS / name
-    if not path.exists():
-        pytest.skip(f"the shared vectors are not beside this checkout ({name})")
-    return path.read_bytes()

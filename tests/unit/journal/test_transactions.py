@@ -9,7 +9,6 @@ from sqlalchemy import Connection, func, select
 
 from ra.errors import Reason, Refused
 from ra.journal.audit import list_events
-from ra.journal.certificates import find_certificate
 from ra.journal.records import NewTransaction, RequestIdentity, Transaction
 from ra.journal.statements import MAX_ALIASES
 from ra.journal.states import LostRace, State
@@ -18,8 +17,6 @@ from ra.journal.transactions import (
     REDELIVERY,
     authorise,
     back_to_authorised,
-    begin_revocation,
-    complete_revocation,
     find,
     get,
     mark_delivered,
@@ -53,8 +50,7 @@ def submitting(connection: Connection, new: NewTransaction | None = None) -> Tra
 
 
 def released(connection: Connection, new: NewTransaction, *, delivered: bool = True) -> Transaction:
-    authorise(connection, new, NOW)
-    return release(connection, new.id, a_certificate(), NOW, delivered=delivered)
+    return release(connection, authorise(connection, new, NOW), a_certificate(), NOW, delivered=delivered)
 
 
 def outcomes(connection: Connection) -> list[object]:
@@ -83,9 +79,9 @@ def test_what_is_authorised_is_submitting_and_comes_back_as_it_was_written(conne
 def test_what_is_released_holds_its_certificate_and_comes_back_as_it_was_written(connection: Connection) -> None:
     new = a_transaction()
     certificate = a_certificate()
-    authorise(connection, new, NOW)
+    transaction = authorise(connection, new, NOW)
 
-    written = release(connection, new.id, certificate, NOW + MINUTE, delivered=True)
+    written = release(connection, transaction, certificate, NOW + MINUTE, delivered=True)
 
     assert written == get(connection, new.id)
     assert (State.RELEASED, NOW + MINUTE) == (written.state, written.delivered_at)
@@ -93,40 +89,20 @@ def test_what_is_released_holds_its_certificate_and_comes_back_as_it_was_written
     assert (certificate.not_after, certificate.reference) == (written.not_after, written.reference)
 
 
-def test_an_issued_certificate_is_found_by_issuer_and_serial_with_the_names_approved_for_it(
-    connection: Connection,
-) -> None:
-    new = a_transaction()
-    certificate = a_certificate()
-    authorise(connection, new, NOW)
-    release(connection, new.id, certificate, NOW, delivered=True)
-
-    found = find_certificate(connection, certificate.issuer, certificate.serial)
-
-    assert found is not None
-    assert (new.id, new.identity.names, certificate.certificate, None) == (
-        found.transaction,
-        found.names,
-        found.certificate,
-        found.revoked_at,
-    )
-    assert find_certificate(connection, b"another issuer", certificate.serial) is None
-
-
-def test_a_decision_that_ends_in_a_certificate_leaves_one_event_that_says_who_what_why_and_how_long(
+def test_a_decision_and_its_outcome_leave_one_event_each_that_say_who_what_why_and_how_long(
     connection: Connection,
 ) -> None:
     new = a_transaction(an_identity(transaction_id=b"\x00id"))
     certificate = a_certificate()
-    authorise(connection, new, NOW)
-    release(connection, new.id, certificate, NOW + MINUTE, delivered=True)
+    transaction = authorise(connection, new, NOW)
+    release(connection, transaction, certificate, NOW + MINUTE, delivered=True)
 
-    events = list_events(connection)
+    decision, outcome = list_events(connection)
 
-    assert [NOW + MINUTE] == [each.at for each in events]
+    assert (NOW, NOW + MINUTE) == (decision.at, outcome.at)
     assert {
-        "event": "enrolment",
-        "outcome": "released",
+        "event": "decision",
+        "outcome": "authorised",
         "transaction": str(new.id),
         "profile": "default",
         "transaction_id": "\x00id",
@@ -138,12 +114,27 @@ def test_a_decision_that_ends_in_a_certificate_leaves_one_event_that_says_who_wh
         "grant_label": "first",
         "grant_attributes": {"team": "blue"},
         "connector": "lab",
+    } == decision.event
+    assert {
+        "event": "outcome",
+        "outcome": "released",
+        "transaction": str(new.id),
+        "profile": "default",
         "reference": certificate.reference,
+        "serial": f"{certificate.serial:x}",
         "reason": None,
         "detail": None,
         "latency_seconds": 60.0,
-        "serial": f"{certificate.serial:x}",
-    } == events[0].event
+    } == outcome.event
+
+
+def test_a_request_that_was_decided_already_is_no_second_decision(connection: Connection) -> None:
+    new = a_transaction()
+    authorise(connection, new, NOW)
+
+    authorise(connection, a_transaction(new.identity), NOW)
+
+    assert ["authorised"] == outcomes(connection)
 
 
 @pytest.mark.parametrize(
@@ -160,11 +151,11 @@ def test_every_other_outcome_is_committed_with_one_event(
 ) -> None:
     transaction = submitting(connection)
 
-    settled = settle(connection, transaction.id)
+    settled = settle(connection, transaction)
 
     assert outcome == settled.state
     assert settled == get(connection, transaction.id)
-    assert [outcome.value] == outcomes(connection)
+    assert ["authorised", outcome.value] == outcomes(connection)
 
 
 @pytest.mark.parametrize(
@@ -178,18 +169,18 @@ def test_what_was_open_for_a_while_is_released_in_the_end(
     connection: Connection, settle: Callable[..., Transaction]
 ) -> None:
     new = a_transaction()
-    settle(connection, submitting(connection, new).id)
+    settled = settle(connection, submitting(connection, new))
 
-    written = release(connection, new.id, a_certificate(), NOW + MINUTE, delivered=False)
+    written = release(connection, settled, a_certificate(), NOW + MINUTE, delivered=False)
 
     assert (State.RELEASED, None, None) == (written.state, written.delivered_at, written.detail)
     assert written == recall(connection, new.identity, NOW + MINUTE)
 
 
 def test_what_is_quarantined_is_kept_as_evidence(connection: Connection) -> None:
-    quarantine(connection, submitting(connection).id, b"\x30\x00", "another key", NOW)
+    quarantine(connection, submitting(connection), b"\x30\x00", "another key", NOW)
 
-    event = list_events(connection)[0].event
+    event = list_events(connection)[-1].event
 
     assert ("another key", "3000") == (event["detail"], event["certificate"])
 
@@ -198,39 +189,40 @@ def test_a_fault_before_sending_is_no_outcome_and_is_resumed_with_the_same_idemp
     connection: Connection,
 ) -> None:
     first = submitting(connection)
-    back = back_to_authorised(connection, first.id, "connection refused", NOW)
+    back = back_to_authorised(connection, first, "connection refused", NOW)
 
-    resumed = resume(connection, first.id, OTHER, NOW + MINUTE, NOW)
+    resumed = resume(connection, first.id, OTHER, OTHER, lease_until=NOW + MINUTE, now=NOW)
 
     assert (State.AUTHORISED, None) == (back.state, back.lease_until)
-    assert (State.SUBMITTING, first.idempotency_key, first.created_at, OTHER) == (
+    assert (State.SUBMITTING, first.idempotency_key, first.created_at, OTHER, OTHER) == (
         resumed.state,
         resumed.idempotency_key,
         resumed.created_at,
         resumed.csr_info,
+        resumed.contents,
     )
-    assert [] == outcomes(connection)
+    assert ["authorised"] == outcomes(connection)
 
 
 def test_of_two_that_settle_the_second_loses_and_changes_nothing(connection: Connection) -> None:
     transaction = submitting(connection)
-    release(connection, transaction.id, a_certificate(), NOW, delivered=True)
+    release(connection, transaction, a_certificate(), NOW, delivered=True)
     before = get(connection, transaction.id)
 
     with pytest.raises(LostRace):
-        settle_unknown(connection, transaction.id, "too late", NOW)
+        settle_unknown(connection, transaction, "too late", NOW)
 
     assert before == get(connection, transaction.id)
-    assert ["released"] == outcomes(connection)
+    assert ["authorised", "released"] == outcomes(connection)
 
 
 def test_of_two_that_resume_the_second_loses(connection: Connection) -> None:
     transaction = submitting(connection)
-    back_to_authorised(connection, transaction.id, "refused", NOW)
-    resume(connection, transaction.id, OTHER, NOW + MINUTE, NOW)
+    back_to_authorised(connection, transaction, "refused", NOW)
+    resume(connection, transaction.id, OTHER, OTHER, lease_until=NOW + MINUTE, now=NOW)
 
     with pytest.raises(LostRace):
-        resume(connection, transaction.id, OTHER, NOW + MINUTE, NOW)
+        resume(connection, transaction.id, OTHER, OTHER, lease_until=NOW + MINUTE, now=NOW)
 
 
 # ---------------------------------------------------------------------------------------------- a lost answer
@@ -238,32 +230,40 @@ def test_of_two_that_resume_the_second_loses(connection: Connection) -> None:
 
 def test_an_unknown_outcome_is_taken_up_once_with_the_same_request(connection: Connection) -> None:
     transaction = submitting(connection)
-    settle_unknown(connection, transaction.id, "reset", NOW)
+    settle_unknown(connection, transaction, "reset", NOW)
 
-    taken = retake(connection, transaction.id, transaction.csr_info, NOW + MINUTE, NOW)
+    taken = retake(
+        connection, transaction.id, transaction.csr_info, transaction.contents, lease_until=NOW + MINUTE, now=NOW
+    )
 
     assert (State.SUBMITTING, transaction.idempotency_key) == (taken.state, taken.idempotency_key)
     with pytest.raises(LostRace):
-        retake(connection, transaction.id, transaction.csr_info, NOW + MINUTE, NOW)
+        retake(
+            connection, transaction.id, transaction.csr_info, transaction.contents, lease_until=NOW + MINUTE, now=NOW
+        )
 
 
 def test_a_submission_is_taken_up_when_its_lease_has_ended_and_not_before(connection: Connection) -> None:
     transaction = submitting(connection)
-    ends = NOW + MINUTE
+    same, ends = (transaction.csr_info, transaction.contents), NOW + MINUTE
 
     with pytest.raises(LostRace):
-        retake(connection, transaction.id, transaction.csr_info, ends + MINUTE, ends - MICROSECOND)
-    taken = retake(connection, transaction.id, transaction.csr_info, ends + MINUTE, ends)
+        retake(connection, transaction.id, same[0], same[1], lease_until=ends + MINUTE, now=ends - MICROSECOND)
+    taken = retake(connection, transaction.id, same[0], same[1], lease_until=ends + MINUTE, now=ends)
 
     assert ends + MINUTE == taken.lease_until
 
 
-def test_a_lost_answer_is_not_taken_up_by_a_request_that_asks_for_something_else(connection: Connection) -> None:
+@pytest.mark.parametrize("differs", ["csr_info", "contents"])
+def test_a_lost_answer_is_not_taken_up_by_a_request_that_asks_for_or_is_granted_something_else(
+    connection: Connection, differs: str
+) -> None:
     transaction = submitting(connection)
-    settle_unknown(connection, transaction.id, "reset", NOW)
+    settle_unknown(connection, transaction, "reset", NOW)
+    attempt = {"csr_info": transaction.csr_info, "contents": transaction.contents} | {differs: OTHER}
 
     with pytest.raises(LostRace):
-        retake(connection, transaction.id, OTHER, NOW + MINUTE, NOW)
+        retake(connection, transaction.id, **attempt, lease_until=NOW + MINUTE, now=NOW)
 
 
 # ---------------------------------------------------------------------------------------------- the same request
@@ -357,36 +357,16 @@ def test_the_same_certificate_is_handed_out_until_an_hour_after_the_first_delive
 
 def test_an_expired_certificate_is_not_handed_out(connection: Connection) -> None:
     new = a_transaction()
-    authorise(connection, new, NOW)
-    release(connection, new.id, a_certificate(not_after=NOW + MINUTE), NOW, delivered=False)
+    release(connection, authorise(connection, new, NOW), a_certificate(not_after=NOW + MINUTE), NOW, delivered=False)
 
     assert recall(connection, new.identity, NOW + MINUTE - MICROSECOND) is not None
     assert recall(connection, new.identity, NOW + MINUTE) is None
 
 
-def test_a_revoked_certificate_is_not_handed_out_from_the_first_step_on(connection: Connection) -> None:
-    new = a_transaction()
-    transaction = released(connection, new)
-
-    revoking = begin_revocation(connection, new.id, NOW)
-    while_revoking = recall(connection, new.identity, NOW)
-    revoked = complete_revocation(connection, new.id, NOW + MINUTE)
-    after_revoking = recall(connection, new.identity, NOW)
-
-    assert (State.REVOKING, transaction.certificate) == (revoking.state, revoking.certificate)
-    assert State.REVOKED == revoked.state
-    assert (None, None) == (while_revoking, after_revoking)
-    assert [("enrolment", "released"), ("revocation", "revoked")] == [
-        (each.event["event"], each.event["outcome"]) for each in list_events(connection)
-    ]
-    with pytest.raises(LostRace):
-        begin_revocation(connection, new.id, NOW)
-
-
 def test_after_a_rejection_the_same_request_is_a_new_one(connection: Connection) -> None:
     first = submitting(connection)
     new = a_transaction()
-    settle_rejected(connection, submitting(connection, new).id, "policy", "not you", NOW)
+    settle_rejected(connection, submitting(connection, new), "policy", "not you", NOW)
 
     second = authorise(connection, a_transaction(new.identity), NOW)
 
@@ -454,11 +434,11 @@ def test_names_are_free_to_invent_so_their_number_is_limited(connection: Connect
 def test_certpoll_prefers_what_is_open_and_else_the_newest(connection: Connection) -> None:
     identity = an_identity()
     for reason, at in (("newest", NOW + MINUTE), ("oldest", NOW - MINUTE)):
-        settle_rejected(connection, authorise(connection, a_transaction(identity), at).id, reason, "", at)
+        settle_rejected(connection, authorise(connection, a_transaction(identity), at), reason, "", at)
     third = authorise(connection, a_transaction(identity), NOW)
 
     opened = find(connection, "default", identity.signer_key, identity.transaction_id)
-    settle_rejected(connection, third.id, "third", "", NOW)
+    settle_rejected(connection, third, "third", "", NOW)
     closed = find(connection, "default", identity.signer_key, identity.transaction_id)
 
     assert third == opened
@@ -501,7 +481,7 @@ def test_the_same_request_may_present_its_secret_again(connection: Connection) -
 
 def test_the_cas_refusal_gives_the_secret_back(connection: Connection) -> None:
     new = a_transaction(spend=a_secret())
-    settle_rejected(connection, authorise(connection, new, NOW).id, "policy", "not yet", NOW)
+    settle_rejected(connection, authorise(connection, new, NOW), "policy", "not yet", NOW)
 
     second = authorise(connection, a_transaction(spend=a_secret()), NOW)
 

@@ -14,7 +14,7 @@ from ra.policy.rules import RULES, Rule
 from ra.policy.sid import SID_EXTENSION
 from ra.scep.ciphers import PublicKey
 from ra.scep.names import Digest, Legacy
-from tests.fakes.csrs import csr, ec_key, ed448_key, ed25519_key, enrolment, extension, rsa_key, san
+from tests.fakes.csrs import csr, ec_key, ed448_key, ed25519_key, enrolment, extension, key_name, rsa_key, san
 
 CLIENT = EXTENDED_KEY_USAGES["clientAuth"]
 SERVER = EXTENDED_KEY_USAGES["serverAuth"]
@@ -71,7 +71,7 @@ def test_a_weak_signature_needs_the_opt_in_for_its_digest(digest: Digest, legacy
 
 
 @pytest.mark.parametrize(
-    "key", [rsa_key(), rsa_key(3072), ec_key(), ec_key(ec.SECP384R1), ec_key(ec.SECP521R1)], ids=repr
+    "key", [rsa_key(), rsa_key(3072), ec_key(), ec_key(ec.SECP384R1), ec_key(ec.SECP521R1)], ids=key_name
 )
 def test_a_usual_key_is_allowed(key: PublicKey) -> None:
     rules.key_is_allowed(enrolment(csr(public_key=key)), profile())
@@ -88,7 +88,7 @@ def test_a_usual_key_is_allowed(key: PublicKey) -> None:
         (ed25519_key(), "a key on Ed25519 is not in `curves`"),
         (ed448_key(), "a key on Ed448 is not in `curves`"),
     ],
-    ids=str,
+    ids=key_name,
 )
 def test_an_unusual_key_is_refused(key: PublicKey, detail: str) -> None:
     refused = refusal(rules.key_is_allowed, public_key=key)
@@ -105,7 +105,7 @@ def test_an_unusual_key_is_refused(key: PublicKey, detail: str) -> None:
         (ed25519_key(), {"curves": frozenset({Curve.ED25519})}),
         (ed448_key(), {"curves": frozenset({Curve.ED448})}),
     ],
-    ids=str,
+    ids=key_name,
 )
 def test_an_unusual_key_is_allowed_where_the_profile_says_so(key: PublicKey, options: dict[str, Any]) -> None:
     rules.key_is_allowed(enrolment(csr(public_key=key)), profile(**options))

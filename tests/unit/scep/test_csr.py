@@ -16,6 +16,7 @@ from tests.fakes.messages import (
     EXTENSION_REQUEST,
     MS_EXTENSION_REQUEST,
     NULL,
+    RSA_SIGNATURES,
     Key,
     algorithm,
     attribute,
@@ -31,6 +32,7 @@ from tests.fakes.messages import (
     oid,
     rsa_key,
     seq,
+    sign,
     spki,
     value_of,
 )
@@ -59,6 +61,13 @@ def test_a_plain_request_is_read() -> None:
     assert Digest.SHA256 is read.signature_digest
     assert (CHALLENGE,) == read.attributes
     assert () == read.oddities
+
+
+def test_the_challenge_is_not_in_what_is_printed() -> None:
+    read = read_csr(csr(rsa_key(), attributes=[challenge("a secret")]))
+
+    assert "a secret" == read.challenge_password
+    assert "a secret" not in repr(read)
 
 
 @pytest.mark.parametrize("key", [rsa_key(), ec_key(), ed25519.Ed25519PrivateKey.generate()], ids=["rsa", "ec", "ed"])
@@ -298,6 +307,7 @@ def test_keys_of_another_kind_are_refused(key_info: bytes) -> None:
 @pytest.mark.parametrize(
     ("modulus_bits", "exponent"),
     [(8200, 65537), (2048, 2**33 + 1), (2048, 2**2047 + 1)],
+    ids=["modulus", "exponent", "huge exponent"],
 )
 def test_an_rsa_key_that_is_a_burden_is_refused(modulus_bits: int, exponent: int) -> None:
     public = rsa.RSAPublicNumbers(exponent, 2**modulus_bits - 1).public_key()
@@ -333,6 +343,9 @@ WHOLE = csr(
 )
 
 
+INFO = children(value_of(WHOLE))[0]
+
+
 @given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255))
 def test_a_changed_byte_is_noticed_or_changes_nothing_that_is_signed(position: int, change: int) -> None:
     changed = bytearray(WHOLE)
@@ -344,6 +357,20 @@ def test_a_changed_byte_is_noticed_or_changes_nothing_that_is_signed(position: i
         return
 
     assert read_csr(WHOLE).info == read.info
+
+
+@given(st.integers(0, len(INFO) - 1), st.integers(1, 255))
+def test_what_a_holder_of_the_key_has_changed_raises_nothing_but_the_codecs_own(position: int, change: int) -> None:
+    """The signature is made over the changed bytes, so that everything behind its check is reached."""
+    info = INFO[:position] + bytes((INFO[position] ^ change,)) + INFO[position + 1 :]
+    signed = seq(info, algorithm(RSA_SIGNATURES["sha256"]), der(0x03, b"\x00", sign(info, rsa_key(), "sha256")))
+
+    try:
+        read = read_csr(signed)
+    except ScepError:
+        return
+
+    assert info == read.info
 
 
 def test_a_truncated_request_is_malformed_wherever_it_is_cut() -> None:

@@ -21,6 +21,7 @@ from tests.fakes.decoding import ALL, CSR, NONE, RA, enrolment, inner, message, 
 from tests.fakes.messages import (
     CONTENT_KEY,
     ENVELOPED_DATA,
+    SIGNED_DATA,
     Envelope,
     SoftKey,
     algorithm,
@@ -45,6 +46,7 @@ def test_an_enrolment_is_opened() -> None:
     assert isinstance(request, Enrolment)
     assert CSR == request.csr.der
     assert "the challenge" == request.csr.challenge_password
+    assert "the challenge" not in repr(request)
     assert Sealing(cipher=Cipher.AES128_CBC, key_transport=KeyTransport.PKCS1_V15) == request.sealing
     assert NONE == request.legacy
 
@@ -60,6 +62,13 @@ def test_every_cipher_opens(cipher: str) -> None:
 
     assert cipher == request.sealing.cipher
     assert frozenset({cipher} if "des" in cipher else set()) == request.legacy
+
+
+@pytest.mark.parametrize("digest", ["sha1", "md5"])
+def test_a_legacy_signature_of_the_csr_counts(digest: str) -> None:
+    request = enrolment(Envelope(RA, csr(rsa_key(), digest=digest), cipher="3des"), ALL)
+
+    assert {Legacy.DES3, Legacy(digest)} == request.legacy
 
 
 @pytest.mark.parametrize("cipher", ["3des", "des"])
@@ -195,6 +204,7 @@ def failures() -> dict[str, Envelope]:
         "an empty encrypted key": Envelope(RA, CSR, encrypted_key=b""),
         "a content key of another length": Envelope(RA, CSR, cipher="aes256-cbc", encrypted_key=_wrapped(b"short")),
         "another content key": Envelope(RA, CSR, encrypted_key=_wrapped(bytes(16))),
+        "content of another type": Envelope(RA, CSR, content_type=SIGNED_DATA),
         "wrong padding": Envelope(RA, CSR, ciphertext=wrong_padding),
         "no ciphertext": Envelope(RA, CSR, ciphertext=b""),
         "half a block": Envelope(RA, CSR, ciphertext=bytes(24)),
@@ -263,7 +273,7 @@ def test_a_random_key_is_drawn_before_and_used_when_the_key_does_not_open(wrappe
 
 
 @pytest.mark.parametrize("message_type", ["17", "19", "21", "22"])
-def test_q15_nothing_can_be_sealed_to_an_ec_key(message_type: str) -> None:
+def test_q15_nothing_can_be_sealed_to_the_ec_key_of_sscep(message_type: str) -> None:
     identity = ra_identity()
 
     with pytest.raises(SignerCannotReceive, match="not RSA"):

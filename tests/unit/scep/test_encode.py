@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -280,6 +281,18 @@ def test_a_crl_goes_in_a_degenerate_message() -> None:
     bag = read_bag(crl_only(crl), "it")
 
     assert [crl] == [each.public_bytes(Encoding.DER) for each in bag.crls]
+
+
+@pytest.mark.parametrize("transport", list(KeyTransport))
+def test_a_key_that_nothing_can_be_encrypted_to_is_an_algorithm_refused(transport: KeyTransport) -> None:
+    even = rsa.RSAPublicNumbers(65537, 2**2047 + 2).public_key()
+    sealing = Sealing(cipher=Cipher.AES128_CBC, key_transport=transport)
+    to = replace(recipient(), public_key=even)
+
+    with pytest.raises(AlgorithmRefused, match="encrypted"):
+        write_reply(
+            Issuance(certificates=(ISSUED,)), header(), RA, os.urandom, recipient=to, sealing=sealing, legacy=NONE
+        )
 
 
 def test_the_next_ca_certificates_are_signed() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ra.scep.csr import read_csr
-from ra.scep.encode import certs_only, next_ca_response, write_reply
+from ra.scep.encode import certs_only, write_reply
 from ra.scep.errors import ScepError, Unreadable
 from ra.scep.explain import Explanation, explain
 from ra.scep.keys import Identity
@@ -16,6 +16,7 @@ from ra.scep.names import Cipher, FailInfo, KeyTransport, Legacy
 from ra.scep.words import ODDITIES
 from tests.fakes.decoding import CSR, ENVELOPE, NONE, RA, message, outer
 from tests.fakes.messages import (
+    MESSAGE_TYPE,
     Envelope,
     Message,
     algorithm,
@@ -122,7 +123,9 @@ def test_a_message_without_an_envelope_is_explained() -> None:
 
 
 def test_the_answer_to_get_next_ca_cert_is_explained() -> None:
-    text = said(next_ca_response([certificate(rsa_key(), subject=name("next"))], RA.signer))
+    content = certs_only([certificate(rsa_key(), subject=name("next"))])
+
+    text = said(message(content=content, attributes={MESSAGE_TYPE: None}).build())
 
     assert "no pkiMessage" in text
     assert "CN=next" in text

@@ -116,6 +116,15 @@ def test_the_public_description_is_for_debugging(debug: bool, status: int) -> No
     assert status == reply.status_code
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/configuration", "/api/v1"])
+def test_who_asks_at_the_wrong_place_is_shown_the_way(path: str) -> None:
+    reply = asyncio.run(ask(build_public(FakeRa().services()), "GET", path))
+
+    assert reply.status_code == 404
+    assert reply.headers["content-type"].startswith("text/plain")
+    assert "SCEP is at /scep" in reply.text
+
+
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/oauth2-redirect"])
 def test_no_page_loads_scripts_from_elsewhere(path: str) -> None:
     services = FakeRa(debug=True).services()

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from ra.errors import Unavailable
 from ra.scep.errors import Unreadable
-from ra.telemetry import configure_logs
+from ra.telemetry import MAX_LOGGED_CHARACTERS, configure_logs
 from ra.web.app import build_admin, build_public
 from ra.web.edge import Edge, log_line
 from tests.fakes.services import CountedMetrics, FakeRa, ask
@@ -113,9 +113,17 @@ def test_neither_path_nor_query_is_logged(log: io.StringIO) -> None:
     ra = FakeRa()
 
     asyncio.run(ask(build_public(ra.services()), "GET", "/scep/default/secret-in-the-path?operation=needle&message=q"))
-    asyncio.run(ask(build_public(ra.services()), "GET", "/secret-in-the-path"))
 
     assert "secret-in-the-path" not in log.getvalue()
+    assert "needle" not in log.getvalue()
+
+
+def test_a_path_where_nothing_is_is_logged_escaped_and_capped_without_its_query(log: io.StringIO) -> None:
+    asyncio.run(ask(build_public(FakeRa().services()), "GET", f"/certsrv%0a{'x' * 1000}?message=needle"))
+
+    line = json.loads(log.getvalue())
+    assert line["path"].startswith(r"/certsrv\u000axxx")
+    assert len(line["path"]) <= MAX_LOGGED_CHARACTERS + len(r"\u000a")
     assert "needle" not in log.getvalue()
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from ra.service.health import Status
+from ra.service.health import Component, Status
 from ra.web.app import build_admin, build_public
 from tests.fakes.services import API_KEY, FakeRa, ask, report
 
@@ -53,6 +53,22 @@ def test_details_are_for_known_callers() -> None:
     assert stranger.json()["components"]["database"] == {"status": "ok"}
     assert known.json()["components"]["database"]["detail"] == "of the database"
     assert operator.json()["components"]["database"]["detail"] == "of the database"
+
+
+def test_a_stranger_learns_no_name_and_the_worst_state_of_each_kind() -> None:
+    health = report(connector=Status.DEGRADED)
+    health.components["connector second-site"] = Component(status=Status.OK, detail="of the second")
+    health.components["keys of profile vip"] = Component(status=Status.OK, detail="loaded")
+
+    stranger = public(FakeRa(health=health)).json()
+    known = public(FakeRa(health=health), {"X-API-Key": API_KEY}).json()
+
+    assert stranger["components"] == {
+        "database": {"status": "ok"},
+        "connector": {"status": "degraded"},
+        "keys": {"status": "ok"},
+    }
+    assert known["components"].keys() == {"database", "connector lab", "connector second-site", "keys of profile vip"}
 
 
 def test_a_flood_of_questions_checks_once_in_a_while() -> None:

@@ -28,7 +28,7 @@ def test_info_says_what_is_served() -> None:
 
     assert (info["service"], info["version"], info["status"]) == ("scep-ra", "1.2.3", "ok")
     assert info["supported_operations"] == ["GetCACaps", "GetCACert", "GetCACertChain", "PKIOperation"]
-    assert info["supported_message_types"] == ["PKCSReq", "CertPoll"]
+    assert info["supported_message_types"] == ["PKCSReq", "RenewalReq", "CertPoll"]
     assert info["features"]
     assert info["security"]
     assert info["mdm_compatibility"].keys() == {"microsoft_intune", "ios_mdm", "android_enterprise"}
@@ -40,7 +40,10 @@ def test_info_claims_no_capability_that_is_not_announced() -> None:
     info = get(ra, INFO).json()
 
     assert ("GetNextCACert" in info["supported_operations"]) == (Capability.GET_NEXT_CA_CERT in announced)
-    assert ("RenewalReq" in info["supported_message_types"]) == (Capability.RENEWAL in announced)
+    assert Capability.RENEWAL not in announced
+    assert (
+        "RenewalReq is served as PKCSReq is: it needs the challenge, whatever certificate signs it" in info["features"]
+    )
     assert info["mdm_compatibility"]["microsoft_intune"]["works"] is False
 
 

@@ -1,0 +1,62 @@
+"""What `scep-ra serve` makes of the configuration for uvicorn; that it serves is shown in tests/exchange."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ra.cli.serve import configure, uvicorn_config
+from ra.errors import Misconfigured
+from ra.settings.load import load
+from ra.settings.model import Address
+from ra.settings.sources import process_environment
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "config/examples"
+
+
+@pytest.fixture
+def environment_is_restored() -> Iterator[None]:
+    environment = process_environment()
+    before = dict(environment)
+    yield
+    environment.clear()
+    environment.update(before)
+
+
+def test_a_client_certificate_is_never_asked_for() -> None:
+    """A Mac sends the one it renews, without its chain, and the handshake would fail (Q23)."""
+    config = uvicorn_config(load(EXAMPLES / "https.toml", {}))
+
+    assert config.is_ssl
+    assert ssl.CERT_NONE is config.ssl_cert_reqs
+
+
+@pytest.mark.usefixtures("environment_is_restored")
+def test_what_is_bound_stays_bound_whatever_the_file_says_later(tmp_path: Path) -> None:
+    path = tmp_path / "ra.toml"
+    path.write_text((EXAMPLES / "lan.toml").read_text("utf-8"), "utf-8")
+    bound = configure(path, {"--listen": "127.0.0.1:9000", "--workers": None}).settings.server
+    path.write_text(path.read_text("utf-8").replace("127.0.0.1:8081", "127.0.0.1:9000"), "utf-8")
+
+    reloaded = load(path).settings.server
+
+    assert bound.admin_listen == reloaded.admin_listen
+    assert Address("127.0.0.1", 9000) == reloaded.listen
+
+
+@pytest.mark.usefixtures("environment_is_restored")
+def test_an_option_that_does_not_do_is_named_as_it_was_given() -> None:
+    with pytest.raises(Misconfigured) as caught:
+        configure(EXAMPLES / "lan.toml", {"--listen": "8080"})
+
+    assert str(caught.value).startswith("server.listen (from --listen): write host and port")
+
+
+def test_what_a_proxy_claims_of_a_client_is_not_believed() -> None:
+    config = uvicorn_config(load(EXAMPLES / "lan.toml", {}))
+
+    assert not config.is_ssl
+    assert not config.proxy_headers
