@@ -38,6 +38,7 @@ format: .venv
 
 schema: .venv
 	$(BIN)/scep-ra check-config --schema > config/schema.json
+	$(BIN)/python docs/configuration.py > docs/configuration.md
 
 peers:
 	.ci/peers

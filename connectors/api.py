@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-API_VERSION = 1
-
 
 class Secret:
     """A secret string that does not show in a repr, a log or a traceback."""

@@ -66,7 +66,9 @@ class Options(BaseModel):
     aia_url: Url | None = None
     """Where the CA's certificate is, for devices that miss it."""
     ocsp_url: Url | None = None
+    """Where devices ask whether a certificate is revoked."""
     crl_urls: tuple[Url, ...] = ()
+    """Where the CRL is; somebody has to publish it there."""
     crl_lifetime_hours: Annotated[int, Field(ge=1, le=8784)] = 168
     """From thisUpdate to nextUpdate; a new CRL is made when half of it has passed, or with a revocation."""
     max_validity_days: Days = 825

@@ -8,7 +8,7 @@ follow from `requested_at`, and both signature schemes are without randomness.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from connectors.api import ApprovedContents, IssueRequest, Misconfigured, Rejection
+from connectors.api import IssueRequest, Misconfigured, Rejection
 from connectors.internal.contents import extensions, subject_name
 from connectors.keyfiles import PrivateKey
 
@@ -76,9 +76,13 @@ class Authority:
         self._hash = HASHES[rules.digest]() if rules.digest else hash_for(key)
         self._rfc_6979 = True if isinstance(key, ec.EllipticCurvePrivateKey) else None
         self._serial_key = _serial_key(key)
-        self._issuer = certificate.subject.public_bytes() + self._hash.name.encode()
         self._key_id = _authority_key_id(certificate)
-        self._pointers = tuple(_pointers(rules))
+        self._own_extensions = tuple((each, False) for each in (self._key_id, *_pointers(rules)))
+        self._own_octets = (
+            certificate.subject.public_bytes(),
+            self._hash.name.encode(),
+            *_octets_of(self._own_extensions),
+        )
 
     def issue(self, request: IssueRequest) -> tuple[bytes, int]:
         """The certificate, DER, and its serial number, made from what was approved; nothing in it comes from the CSR.
@@ -91,14 +95,13 @@ class Authority:
         not_before, not_after = self._validity(request)
         try:
             subject = subject_name(request.contents.subject)
-            said = tuple(self._extensions(request.contents, subject_key))
+            approved = tuple(extensions(request.contents))
             serial = self._serial(
                 request.idempotency_key.bytes,
-                self._issuer,
+                f"{not_before} {not_after}".encode(),
                 subject.public_bytes(),
                 request.contents.spki,
-                f"{not_before} {not_after}".encode(),
-                *(part for value, critical in said for part in _octets_of(value, critical)),
+                *_octets_of(approved),
             )
             builder = (
                 x509.CertificateBuilder()
@@ -109,7 +112,8 @@ class Authority:
                 .subject_name(subject)
                 .public_key(subject_key)
             )
-            for value, critical in said:
+            key_id = x509.SubjectKeyIdentifier.from_public_key(subject_key)
+            for value, critical in (*approved, (key_id, False), *self._own_extensions):
                 builder = builder.add_extension(value, critical)
             certificate = builder.sign(self._key, self._hash, ecdsa_deterministic=self._rfc_6979)
         except (ValueError, TypeError) as error:
@@ -150,15 +154,8 @@ class Authority:
 
     def _serial(self, *parts: bytes) -> int:
         """17 octets: 01, so that it is positive and of one length, and 128 bits that nobody can guess."""
-        joined = b"".join(len(part).to_bytes(4) + part for part in parts)
+        joined = b"".join(len(part).to_bytes(4) + part for part in (*self._own_octets, *parts))
         return int.from_bytes(b"\x01" + hmac.digest(self._serial_key, joined, "sha256")[:16])
-
-    def _extensions(self, contents: ApprovedContents, key: SubjectKey) -> Iterator[tuple[x509.ExtensionType, bool]]:
-        yield from extensions(contents)
-        yield x509.SubjectKeyIdentifier.from_public_key(key), False
-        yield self._key_id, False
-        for pointer in self._pointers:
-            yield pointer, False
 
 
 def check(chain: Sequence[x509.Certificate], key: PrivateKey) -> None:
@@ -203,8 +200,10 @@ def hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384:
     return hashes.SHA384() if strong else hashes.SHA256()
 
 
-def _octets_of(extension: x509.ExtensionType, critical: bool) -> tuple[bytes, ...]:
-    return extension.oid.dotted_string.encode(), bytes((critical,)), extension.public_bytes()
+def _octets_of(values: Iterable[tuple[x509.ExtensionType, bool]]) -> Iterator[bytes]:
+    for extension, critical in values:
+        yield f"{extension.oid.dotted_string} {critical}".encode()
+        yield extension.public_bytes()
 
 
 def _serial_key(key: PrivateKey) -> bytes:

@@ -37,20 +37,25 @@ MIN_LENGTH = 8
 class SecretOptions(BaseModel):
     """One secret: `not_before` and `not_after` bound when it is accepted, both inclusive, and need a UTC offset."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     label: str = Field(min_length=1)
+    """What log and audit call the secret."""
     value_from: Annotated[str, AfterValidator(secret_reference)]
+    """`file:PATH` or `env:NAME`; at least 8 characters."""
     not_before: AwareDatetime | None = None
+    """When it begins to be accepted, with a UTC offset."""
     not_after: AwareDatetime | None = None
+    """When it is last accepted, with a UTC offset."""
 
 
 class Options(BaseModel):
     """The block of a static challenge."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     secrets: tuple[SecretOptions, ...] = Field(min_length=1)
+    """Any of them is accepted, each in its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,9 +118,13 @@ transactions = Table(
     UniqueConstraint("profile", "signer_key", "transaction_id", "is_open"),
 )
 _has_certificate = transactions.c.serial.is_not(None)
-_is_renewal = _has_certificate & transactions.c.renewal_signer.is_not(None)
-Index("transactions_serial", transactions.c.serial, sqlite_where=_has_certificate, postgresql_where=_has_certificate)
-Index("transactions_renewals", transactions.c.serial, sqlite_where=_is_renewal, postgresql_where=_is_renewal)
+Index(
+    "transactions_certificates",  # covers what is counted
+    transactions.c.serial,
+    transactions.c.renewal_signer,
+    sqlite_where=_has_certificate,
+    postgresql_where=_has_certificate,
+)
 
 aliases = Table(
     "aliases",

@@ -92,14 +92,16 @@ class Tls(Section):
     certificate: Path
     """PEM: the server's certificate, then what is above it."""
     key: Path
-    """PEM."""
+    """PEM, not readable by everybody."""
     key_passphrase: SecretReference | None = None
+    """Of an encrypted key: `file:PATH` or `env:NAME`."""
 
 
 class ApiKey(Section):
     """A caller that may read `/api/v1/scep/configuration`."""
 
     label: Name
+    """What the log calls the caller."""
     hmac: Annotated[str, AfterValidator(_digest)]
     """HMAC-SHA-256 of the key under `api_key_secret`, hex."""
 
@@ -124,9 +126,11 @@ class Server(Section):
     shutdown_grace_seconds: Annotated[int, Field(ge=1, le=300)] = 20
     """How long running requests may take to end after SIGTERM."""
     tls: Tls | None = None
+    """HTTPS on both listeners; without it a proxy may speak HTTPS in front."""
     api_key_secret: SecretReference | None = None
     """Keys the HMACs of `api_keys`."""
     api_keys: tuple[ApiKey, ...] = ()
+    """Callers that may read what is not for everybody."""
 
 
 class Database(Section):
@@ -157,8 +161,11 @@ class IdentitySettings(Section):
     key: Path
     """PEM, readable by its owner alone."""
     key_passphrase: SecretReference | None = None
+    """Of encrypted keys: `file:PATH` or `env:NAME`."""
     decryption_certificate: Path | None = None
+    """PEM: what devices seal to, where that is another certificate than the one that signs."""
     decryption_key: Path | None = None
+    """PEM, readable by its owner alone."""
 
     @model_validator(mode="after")
     def _pair(self) -> Self:
@@ -171,8 +178,11 @@ class Combination(Section):
     """Which validators must agree: one of the three."""
 
     all_of: tuple[str, ...] = ()
+    """Each must grant."""
     any_of: tuple[str, ...] = ()
+    """One must grant; one that cannot be asked now is passed over."""
     first_match: tuple[str, ...] = ()
+    """The first that does not deny decides, even where it cannot be asked now."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -233,7 +243,12 @@ def _profile_fields() -> dict[str, Any]:
 
 _PROFILE_FIELDS = _profile_fields()
 
-ProfileSettings = create_model("ProfileSettings", __base__=EndpointSettings, **_PROFILE_FIELDS)
+ProfileSettings = create_model(
+    "ProfileSettings",
+    __base__=EndpointSettings,
+    __doc__="One endpoint: whom it lets in and what it certifies.",
+    **_PROFILE_FIELDS,
+)
 """One [profiles.NAME]: an endpoint's keys and every option of ra.policy.profile.Profile."""
 
 
@@ -241,8 +256,14 @@ class Settings(Section):
     """The whole configuration."""
 
     server: Server = Server()
+    """The listeners and what holds for every request."""
     database: Database = Database()
+    """Where the journal is kept."""
     connectors: dict[Name, PluginSettings]
+    """The CAs that issue, by name."""
     challenges: dict[Name, PluginSettings] = {}
+    """What lets a request in, by name."""
     identities: dict[Name, IdentitySettings]
+    """The RA's own certificates, by name."""
     profiles: dict[Name, ProfileSettings]
+    """The endpoints and their rules, by name."""

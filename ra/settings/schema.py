@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from ra.policy.profile import Profile
-from ra.settings.model import Settings
+from ra.settings.model import Address, Settings
 
 
 def json_schema() -> dict[str, Any]:
@@ -18,6 +18,9 @@ def json_schema() -> dict[str, Any]:
     properties: dict[str, dict[str, Any]] = schema["$defs"]["ProfileSettings"]["properties"]
     for name, sentence in _sentences(Profile).items():
         properties[name]["description"] = sentence
+    addresses = schema["$defs"]["Server"]["properties"]
+    for name in ("listen", "admin_listen"):
+        addresses[name]["default"] = str(Address(*addresses[name]["default"]))
     for each in properties.values():
         if each.get("uniqueItems") and "default" in each:
             each["default"] = sorted(each["default"])

@@ -48,6 +48,15 @@ def note_and_raise(connection: Connection, error: BaseException) -> None:
     raise error
 
 
+def traced(journal: Journal) -> list[str]:
+    """Every statement that SQLite itself is given to write with, from now on."""
+    statements: list[str] = []
+    driver = journal._writing.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    driver.set_trace_callback(statements.append)
+    return statements
+
+
 def words(directory: Path) -> list[str]:
     """The events that are durable, as another program sees them."""
     with closing(sqlite3.connect(directory / "ra.db")) as connection:
@@ -118,10 +127,7 @@ def test_what_is_written_is_durable_when_the_call_returns(directory: Path) -> No
 def test_what_waits_together_is_committed_together(directory: Path) -> None:
     async def body() -> None:
         async with opened(directory) as journal:
-            statements: list[str] = []
-            driver = journal._writing.connection.driver_connection
-            assert isinstance(driver, sqlite3.Connection)
-            driver.set_trace_callback(statements.append)
+            statements = traced(journal)
             await asyncio.gather(*(journal.write(partial(note, word=str(number))) for number in range(20)))
             assert 1 == statements.count("COMMIT")
 
@@ -217,6 +223,24 @@ def test_another_processs_writer_is_waited_for_without_stopping_the_loop(directo
             assert "said" == await writing
 
     run(body())
+
+
+def test_what_comes_while_another_process_writes_is_committed_with_what_waited_already(directory: Path) -> None:
+    async def body() -> None:
+        async with opened(directory) as journal:
+            commits = traced(journal)
+            lock = os.open(directory / "ra.db.lock", os.O_RDWR)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            early = asyncio.create_task(journal.write(partial(note, word="early")))
+            await asyncio.wait({early}, timeout=0.05)
+            late = asyncio.create_task(journal.write(partial(note, word="late")))
+            await asyncio.wait({late}, timeout=0.05)
+            os.close(lock)
+            await asyncio.gather(early, late)
+            assert 1 == commits.count("COMMIT")
+
+    run(body())
+    assert ["early", "late"] == words(directory)
 
 
 def test_a_turn_that_does_not_come_is_unavailable_and_nothing_is_committed_later(directory: Path) -> None:

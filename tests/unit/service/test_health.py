@@ -53,7 +53,7 @@ async def test_a_journal_without_a_writer_fails(tmp_path: Path) -> None:
 
 async def test_a_database_that_has_lost_its_tables_fails(tmp_path: Path) -> None:
     async with assembled(tmp_path, IssuingCa(CA), CA) as ra:
-        await ra.journal.write(lambda c: c.exec_driver_sql("DROP TABLE certificates"))
+        await ra.journal.write(lambda c: c.exec_driver_sql("DROP TABLE transactions"))
         found = await report(ra)
 
     assert Status.FAILED == found.components["database"].status

@@ -4,7 +4,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from ipaddress import IPv4Address
+from operator import and_, or_
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -105,13 +108,54 @@ def test_the_digest_is_as_strong_as_the_curve_or_as_configured(
 
 
 @given(keys=st.lists(st.uuids(), min_size=2, max_size=5, unique=True))
-def test_serial_numbers_are_distinct_positive_and_of_16_octets(keys: list[UUID]) -> None:
+def test_serial_numbers_are_distinct_positive_and_of_17_octets_16_of_them_random(keys: list[UUID]) -> None:
     ca = authority()
 
     serials = [ca.issue(replace(REQUEST, idempotency_key=each))[1] for each in keys]
 
     assert len(keys) == len(set(serials))
-    assert [127] * len(keys) == [each.bit_length() for each in serials]
+    assert [1] * len(keys) == [each >> 128 for each in serials]
+
+
+def test_all_128_random_bits_of_a_serial_number_vary() -> None:
+    ca = authority()
+
+    serials = [ca.issue(replace(REQUEST, idempotency_key=UUID(int=number)))[1] for number in range(64)]
+
+    ever_set = reduce(or_, serials)
+    always_set = reduce(and_, serials)
+    assert ((1 << 129) - 1, 1 << 128) == (ever_set, always_set)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param((replace(RULES, max_validity=timedelta(days=7)), {}), id="max_validity"),
+        pytest.param((replace(RULES, backdate=timedelta(0)), {}), id="backdate"),
+        pytest.param((replace(RULES, digest="sha512"), {}), id="digest"),
+        pytest.param((replace(RULES, aia_url="http://ca/ca.cer"), {}), id="aia_url"),
+        pytest.param((replace(RULES, ocsp_url="http://ca/ocsp"), {}), id="ocsp_url"),
+        pytest.param((replace(RULES, crl_urls=("http://ca/ca.crl",)), {}), id="crl_urls"),
+        pytest.param((RULES, {"subject": ((NameAttribute("2.5.4.3", "device-2", PRINTABLE),),)}), id="subject"),
+        pytest.param((RULES, {"subject": ((NameAttribute("2.5.4.3", "device-1", UTF8),),)}), id="string type"),
+        pytest.param((RULES, {"subject_alternative_names": (San(SanKind.DNS, "d.example"),)}), id="names"),
+        pytest.param((RULES, {"spki": spki(pki.key("ec:p256", 8))}), id="key"),
+        pytest.param((RULES, {"key_usage": frozenset({KeyUsage.KEY_AGREEMENT})}), id="key usage"),
+        pytest.param((RULES, {"extended_key_usage": ("1.3.6.1.5.5.7.3.1",)}), id="extended key usage"),
+        pytest.param((RULES, {"validity": timedelta(days=89)}), id="validity"),
+        pytest.param((RULES, {"sid": "S-1-5-21-1-2-3-4"}), id="sid"),
+    ],
+)
+def test_two_certificates_for_one_idempotency_key_never_share_a_serial_number(
+    other: tuple[Rules, dict[str, Any]],
+) -> None:
+    rules, changes = other
+    der, serial = authority().issue(REQUEST)
+
+    other_der, other_serial = authority(rules).issue(replace(REQUEST, contents=replace(CONTENTS, **changes)))
+
+    assert der != other_der
+    assert serial != other_serial
 
 
 def test_serial_numbers_cannot_be_told_from_the_idempotency_key_without_the_ca_key() -> None:

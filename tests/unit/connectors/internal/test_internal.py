@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import stat
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,14 @@ def test_a_missing_file_stops_the_start(directory: Path, missing: str) -> None:
         connect(directory)
 
 
+def test_the_state_is_the_owners_alone(directory: Path) -> None:
+    connect(directory)
+
+    assert 0o600 == stat.S_IMODE((directory / "ca.db").stat().st_mode)
+
+
 def test_a_state_that_cannot_be_opened_stops_the_start(directory: Path) -> None:
-    with pytest.raises(Misconfigured, match="unable to open database file"):
+    with pytest.raises(Misconfigured, match="No such file or directory"):
         connect(directory, state=Path("no/such/folder/ca.db"))
 
 

@@ -1,0 +1,47 @@
+"""The pages for operators name what the code has, all of it and nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ra.errors import Reason
+from ra.scep.names import Legacy
+from ra.telemetry import METRICS
+
+ROOT = Path(__file__).resolve().parents[2]
+OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
+TROUBLESHOOTING = (ROOT / "docs/troubleshooting.md").read_text("utf-8")
+PAGES = sorted(path for path in ROOT.glob("docs/*.md"))
+
+
+def rows(page: str) -> dict[str, str]:
+    """The rows of a page's tables, by the code in their first cell."""
+    return dict(re.findall(r"^\| `([^`]+)` \|(.*)\|$", page, re.MULTILINE))
+
+
+def test_every_metric_is_explained_with_its_labels() -> None:
+    explained = {name: row for name, row in rows(OPERATIONS).items() if name.startswith("scep_ra_")}
+
+    assert {metric.name for metric in METRICS} == explained.keys()
+    for metric in METRICS:
+        assert set(metric.labels) == set(re.findall("`([a-z_]+)`", explained[metric.name].split("|")[0]))
+
+
+def test_every_reason_of_a_refusal_is_explained() -> None:
+    explained = {name for name in rows(TROUBLESHOOTING) if name.isupper()}
+
+    assert set(Reason.__members__) == explained
+
+
+def test_every_legacy_algorithm_is_explained() -> None:
+    assert set(Legacy) <= rows(OPERATIONS).keys()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda each: each.name)
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8"))
+
+    assert [] == [each for each in targets if "://" not in each and not (page.parent / each).exists()]
