@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import tests.peers  # noqa: F401 - before all else: it takes its own variable out of the environment
 from tests.interop.running import RunningRa, running_ra
 
 _READABLE_BYTES = 16
