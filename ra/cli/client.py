@@ -241,7 +241,7 @@ def _settle(scep: ScepClient, outcome: Enrolled | Waiting, out: Path, *, as_json
     if isinstance(outcome, Waiting):
         device.save_pending(out, outcome.transaction)
         transaction_id = outcome.transaction.transaction_id
-        text = f"The server says PENDING. Ask again with: scep-ra client poll --url URL --out {out}"
+        text = f"The server says PENDING. Ask again with: scep-ra client poll --url {scep.url} --out {out}"
         show({"status": "pending", "transaction_id": transaction_id}, text, as_json=as_json)
         return
     device.save_certificate(out, outcome, scep.ca_certificates())

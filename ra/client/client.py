@@ -113,6 +113,7 @@ class ScepClient:
             entropy: as many random bytes as asked for.
         """
         self._http = http or httpx.Client(timeout=_TIMEOUT_SECONDS)
+        self.url = url
         self._exchange = Exchange(url, self._http)
         self._ca_fingerprint = ca_fingerprint
         self._algorithms = algorithms

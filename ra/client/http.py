@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 
-from ra.client.errors import BadReply, HttpRefused, Unreachable
+from ra.client.errors import BadArgument, BadReply, HttpRefused, Unreachable
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 """More than any reply but a very large CRL; what is larger is not read."""
@@ -17,9 +17,16 @@ _SHOWN_CHARACTERS = 200
 
 
 class Exchange:
-    """One SCEP URL. It may carry a query of its own (`?ca_id=1`); the operation is appended to it."""
+    """One SCEP URL. It may carry a query of its own (`?ca_id=1`); the operation is appended to it.
+
+    Raises:
+        BadArgument: it is no URL of http or https.
+    """
 
     def __init__(self, url: str, http: httpx.Client) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise BadArgument(f"{url!r} is no SCEP URL; write one like http://ra.example.org/scep.")
         self._url = f"{url}{'&' if '?' in url else '?'}operation="
         self._http = http
 
@@ -50,8 +57,8 @@ class Exchange:
             finally:
                 response.close()
         except httpx.TransportError as fault:
-            reason = str(fault) or type(fault).__name__
-            raise Unreachable(f"{request.url.host}:{request.url.port or ''} could not be asked: {reason}.") from fault
+            reason = str(fault).rstrip(".") or type(fault).__name__
+            raise Unreachable(f"{request.url.netloc.decode()} could not be asked: {reason}.") from fault
         if response.status_code != _OK:
             raise HttpRefused(response.status_code, _first_line(body), _retry_after_seconds(response))
         return body

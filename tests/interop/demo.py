@@ -33,7 +33,7 @@ def _enrol_with_own_client(ra: RunningRa, out: Path) -> Path:
 def _enrol(client: Client, ra: RunningRa, directory: Path) -> bool:
     """Enrols with one client; says whether it failed. One that is not installed is named and left out."""
     if not client.is_installed():
-        print(f"== {client.name}: not installed\n")
+        print(f"== {client.name}: not installed (.ci/run lists the packages; `make peers` builds the rest)\n")
         return False
     place = directory / client.name
     place.mkdir()

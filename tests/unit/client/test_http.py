@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from ra.client.client import ScepClient
-from ra.client.errors import BadReply, HttpRefused, Unreachable
+from ra.client.errors import BadArgument, BadReply, HttpRefused, Unreachable
 from ra.client.http import MAX_REPLY_BYTES, Exchange
 
 
@@ -81,3 +81,9 @@ def test_capabilities_are_none_where_the_server_answers_with_an_error() -> None:
 
     with ScepClient("http://ra.example/scep", httpx.Client(transport=transport)) as scep:
         assert () == scep.caps().words
+
+
+@pytest.mark.parametrize("url", ["ra.example.org/scep", "ftp://ra.example.org/scep", "http:///scep", ""])
+def test_what_is_no_url_of_http_is_said_to_be_none(url: str) -> None:
+    with pytest.raises(BadArgument, match="no SCEP URL"):
+        Exchange(url, httpx.Client())
