@@ -58,7 +58,7 @@ HTTP_REQUESTS = Metric(
 )
 ALARMS = Metric(
     name="scep_ra_alarms_total",
-    help="Refusals that look like an attack, such as a one-time secret that another key has spent; page somebody",
+    help="What looks like an attack, such as a one-time secret that another key has spent, and QUARANTINED certificates",
     labels=("profile", "reason"),
 )
 CONNECTOR_FAILURES = Metric(

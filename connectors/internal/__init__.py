@@ -11,7 +11,7 @@ max_validity_days = 825
 ```
 
 Issues what was approved and nothing else. It keeps no list of what it issued: issuing again for the same idempotency
-key yields the same certificate.
+key and contents yields the same certificate, as long as the CA and the options above stay as they are.
 """
 
 from __future__ import annotations

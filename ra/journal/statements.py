@@ -66,16 +66,22 @@ REMEMBER = (
     )
 )
 SPEND = insert(spent_secrets).on_conflict_do_nothing().returning(spent_secrets.c.key)
-SPENT_BY = select(spent_secrets.c.csr_key).where(spent_secrets.c.key == bindparam("of"))
+SPENT_BY = select(spent_secrets.c.csr_key, spent_secrets.c.transaction).where(spent_secrets.c.key == bindparam("of"))
 GIVE_BACK = delete(spent_secrets).where(spent_secrets.c.transaction == bindparam("of"))
 DELIVERED = update(transactions).where(
     transactions.c.id == bindparam("of"),
     transactions.c.state == State.RELEASED,
     transactions.c.delivered_at.is_(None),
 )
+_UNUSED = and_(transactions.c.id == bindparam("of"), transactions.c.state == State.AUTHORISED)
+AUTHORISE_ANEW = update(transactions).where(_UNUSED).returning(*_ALL)
 RESUME = (
     update(transactions)
-    .where(transactions.c.id == bindparam("of"), transactions.c.state == State.AUTHORISED)
+    .where(
+        _UNUSED,
+        transactions.c.csr_info == bindparam("of_info"),
+        transactions.c.contents == bindparam("of_contents"),
+    )
     .values(state=State.SUBMITTING)
     .returning(*_ALL)
 )

@@ -86,17 +86,35 @@ def authorise(connection: Connection, new: NewTransaction, now: datetime) -> Tra
     return transaction
 
 
-def resume(
-    connection: Connection, which: UUID, csr_info: bytes, contents: bytes, *, lease_until: datetime, now: datetime
-) -> Transaction:
-    """AUTHORISED -> SUBMITTING, for a request that came again after a fault; it may ask for something else than before.
+def authorise_anew(connection: Connection, which: UUID, new: NewTransaction, now: datetime) -> Transaction:
+    """AUTHORISED -> SUBMITTING under a new authorisation: the one before was never used, and no longer holds.
+
+    The transaction keeps its id and its transactionID; everything else is as in `authorise`, the audit too.
 
     Raises:
         LostRace: somebody else has taken it up.
+        Refused: as in `authorise`.
     """
     check_path(State.AUTHORISED, State.SUBMITTING)
-    values = {"of": which, "csr_info": csr_info, "contents": contents, "lease_until": lease_until, "updated_at": now}
-    return _take_up(connection, statements.RESUME, values)
+    own = {"id": which, "signer_key": None, "transaction_id": None}
+    columns = {name: value for name, value in statements.columns_of(_submitting(new, now)).items() if name not in own}
+    transaction = _take_up(connection, statements.AUTHORISE_ANEW, columns | {"of": which})
+    _spend(connection, replace(new, id=which))
+    _record_decision(connection, transaction)
+    return transaction
+
+
+def resume(
+    connection: Connection, which: UUID, csr_info: bytes, contents: bytes, *, lease_until: datetime, now: datetime
+) -> Transaction:
+    """AUTHORISED -> SUBMITTING, for the same request that came again after a fault: its authorisation still holds.
+
+    Raises:
+        LostRace: the request or what is approved of it differs, or somebody else has taken it up.
+    """
+    check_path(State.AUTHORISED, State.SUBMITTING)
+    same = {"of": which, "of_info": csr_info, "of_contents": contents}
+    return _take_up(connection, statements.RESUME, same | {"lease_until": lease_until, "updated_at": now})
 
 
 def retake(
@@ -301,7 +319,10 @@ def _spend(connection: Connection, new: NewTransaction) -> None:
     }
     if connection.execute(statements.SPEND, values).first() is not None:
         return
-    if connection.execute(statements.SPENT_BY, {"of": spend.key}).scalar_one() == new.identity.csr_key:
+    spent = connection.execute(statements.SPENT_BY, {"of": spend.key}).one()
+    if spent.transaction == new.id:
+        return
+    if spent.csr_key == new.identity.csr_key:
         raise Refused(Reason.CHALLENGE_REFUSED, "the one-time secret is spent, by the same key")
     raise Refused(Reason.CHALLENGE_REFUSED, "the one-time secret is spent, by another key", alarm=True)
 

@@ -186,9 +186,11 @@ class Writer:
 
     def _abandon(self) -> None:
         # SQLite has rolled back by itself after some errors, a full disk among them.
-        with suppress(OperationalError):
-            self._execute("ROLLBACK")
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        try:
+            with suppress(DatabaseError):
+                self._execute("ROLLBACK")
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _execute(self, statement: str) -> None:
         control(self._connection, statement)

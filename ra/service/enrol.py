@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 from connectors.api import Capability
@@ -53,12 +55,9 @@ class Enrolments:
         if known is not None:
             return await self._repeat(endpoint, request, identity, known)
         grant = await self._authenticate(endpoint, request, arrived_at)  # (5)
-        try:
+        async with self._recording_refusals(endpoint, request, grant):
             decision = self._decide(endpoint, request, grant)  # (6)
             transaction, is_ours = await self._submissions.authorise(endpoint, decision, identity)  # (7)
-        except Refused as error:
-            await self._record_refusal(endpoint, request, grant, error)
-            raise
         if is_ours:
             return await self._submissions.submit(endpoint, decision, transaction)
         return await self._repeat(endpoint, request, identity, transaction)  # an identical request was faster
@@ -69,8 +68,17 @@ class Enrolments:
         if not self._submissions.may_take_up(endpoint, known):
             return await self._submissions.present(endpoint, identity, known)
         grant = Grant(method=known.grant_method, label=known.grant_label, attributes=known.grant_attributes)
-        decision = self._decide(endpoint, request, grant)
-        return await self._submissions.take_up(endpoint, decision, identity, known)
+        async with self._recording_refusals(endpoint, request, grant):
+            decision = self._decide(endpoint, request, grant)
+        if self._submissions.still_holds(endpoint, decision, identity, known):
+            return await self._submissions.take_up(endpoint, decision, identity, known)
+        grant = await self._authenticate(endpoint, request, self._clock.now())
+        async with self._recording_refusals(endpoint, request, grant):
+            decision = self._decide(endpoint, request, grant)
+            transaction, is_ours = await self._submissions.authorise_anew(endpoint, decision, identity, known)
+        if is_ours:
+            return await self._submissions.submit(endpoint, decision, transaction)
+        return await self._submissions.present(endpoint, identity, transaction)
 
     async def _authenticate(self, endpoint: Endpoint, request: Enrolment, arrived_at: datetime) -> Grant:
         if endpoint.validator is None:
@@ -99,10 +107,17 @@ class Enrolments:
         explicit = Capability.EXPLICIT_CONTENTS in endpoint.connector.capabilities
         return decide(request, grant, endpoint.profile, self._clock.now(), explicit_contents=explicit)
 
-    async def _record_refusal(self, endpoint: Endpoint, request: Enrolment, grant: Grant, error: Refused) -> None:
+    @asynccontextmanager
+    async def _recording_refusals(self, endpoint: Endpoint, request: Enrolment, grant: Grant) -> AsyncIterator[None]:
         """Audits a decision against somebody who is known; a stranger's is noted like every other refusal."""
-        if grant is OPEN_GRANT:
-            return
+        try:
+            yield
+        except Refused as error:
+            if grant.method != OPEN_GRANT.method:
+                await self._record_refusal(endpoint, request, grant, error)
+            raise
+
+    async def _record_refusal(self, endpoint: Endpoint, request: Enrolment, grant: Grant, error: Refused) -> None:
         event: dict[str, audit.Value] = {
             "event": "decision",
             "outcome": "refused",

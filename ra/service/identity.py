@@ -118,7 +118,7 @@ class _Maker:
         if not isinstance(result, Issued):
             raise Misconfigured(f"the CA refuses the RA's certificate: {result.detail}")
         chain = await self.connector.ca_chain()
-        check(result.certificate, chain[0], request.contents, self.now)
+        check(result, chain[0], request.contents, self.now)
         certificate_file, key_file = self.directory / f"{stem}.pem", self.directory / f"{stem}.key"
         keyfiles.write_private_key(key_file, key, self.passphrase)
         keyfiles.write_certificates(certificate_file, [result.certificate])

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from connectors.api import ApprovedContents, San, SanKind
+from connectors.api import ApprovedContents, Issued, San, SanKind
 from ra.errors import RaError
 from ra.policy.sid import SID_EXTENSION, read_sid
 
@@ -31,29 +32,37 @@ class Wrong(RaError):
     """The certificate is not what was decided; the message says in what."""
 
 
-def check(certificate: bytes, issuer: bytes, contents: ApprovedContents, now: datetime) -> None:
-    """Whether a certificate (DER) is what was decided, issued by `issuer` (DER).
+def check(issued: Issued, issuer: bytes, contents: ApprovedContents, now: datetime) -> None:
+    """Whether a certificate is what was decided, issued by `issuer` (DER), and the chain beside it a chain from there.
 
     Raises:
         Wrong: it is not, or it cannot be read.
     """
     try:
-        leaf, authority = x509.load_der_x509_certificate(certificate), x509.load_der_x509_certificate(issuer)
+        leaf, authority = x509.load_der_x509_certificate(issued.certificate), x509.load_der_x509_certificate(issuer)
         _check_issuer(leaf, authority)
         _check_key(leaf, contents)
         _check_names(leaf, contents)
         _check_usages(leaf, contents)
         _check_extensions(leaf, contents)
         _check_validity(leaf, contents, now)
-    except (ValueError, TypeError) as error:
-        raise Wrong(f"the certificate cannot be read: {error}") from error
+        _check_chain(issued.chain if issued.chain[:1] == (issuer,) else (issued.certificate, *issued.chain))
+    except Wrong:
+        raise
+    except Exception as error:  # an edge: what a CA sends may be anything
+        raise Wrong(f"the certificate cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _check_chain(chain: tuple[bytes, ...]) -> None:
+    for below, above in pairwise(map(x509.load_der_x509_certificate, chain)):
+        _check_issuer(below, above)
 
 
 def _check_issuer(leaf: x509.Certificate, authority: x509.Certificate) -> None:
     try:
         leaf.verify_directly_issued_by(authority)
     except (InvalidSignature, ValueError, TypeError) as error:
-        raise Wrong("it is not signed by the CA that the connector names") from error
+        raise Wrong("it, or its chain, is not signed by the CA that is named") from error
 
 
 def _check_key(leaf: x509.Certificate, contents: ApprovedContents) -> None:

@@ -46,6 +46,9 @@ Operation = Callable[[Connection], Transaction]
 LEASE = timedelta(seconds=60)
 """For so long nobody else takes an attempt up."""
 
+AUTHORISATION_LASTS = timedelta(days=7)
+"""For so long a request that could not be sent to the CA needs no challenge again."""
+
 CA_SECONDS = 50.0
 """How long a CA is given to answer; its answer is settled before the lease is over."""
 
@@ -77,18 +80,25 @@ class Submissions:
             Unavailable: the journal cannot be written, and nothing is committed.
         """
         now = self._clock.now()
-        new = NewTransaction(
-            id=self._uuid(),
-            idempotency_key=self._uuid(),
-            identity=identity,
-            contents=contents_digest(decision.contents),
-            connector=endpoint.connector_name,
-            subject=decision.subject_text,
-            grant=decision.grant,
-            lease_until=now + LEASE,
-        )
+        new = self._new(endpoint, decision, identity, now)
         transaction = await self._journal.write(lambda c: transactions.authorise(c, new, now))
         return transaction, transaction.id == new.id
+
+    async def authorise_anew(
+        self, endpoint: Endpoint, decision: Decision, identity: RequestIdentity, known: Transaction
+    ) -> tuple[Transaction, bool]:
+        """The first commit once more, for an attempt that was never sent; False when somebody else has taken it up.
+
+        Raises:
+            Refused: as in `authorise`.
+            Unavailable: the journal cannot be written, and nothing is committed.
+        """
+        now = self._clock.now()
+        new = self._new(endpoint, decision, identity, now)
+        try:
+            return await self._journal.write(lambda c: transactions.authorise_anew(c, known.id, new, now)), True
+        except LostRace:
+            return await self._journal.read(lambda c: transactions.get(c, known.id)), False
 
     async def submit(self, endpoint: Endpoint, decision: Decision, transaction: Transaction) -> Told:
         """Asks the CA for what is authorised, and waits for it as long as a device does.
@@ -105,7 +115,20 @@ class Submissions:
             return False
         lease_is_over = known.lease_until is not None and known.lease_until <= self._clock.now()
         is_lost = known.state is State.UNKNOWN or (known.state is State.SUBMITTING and lease_is_over)
-        return known.state is State.AUTHORISED or (is_lost and Capability.IDEMPOTENT in endpoint.connector.capabilities)
+        is_same_ca = known.connector == endpoint.connector_name
+        return known.state is State.AUTHORISED or (
+            is_lost and is_same_ca and Capability.IDEMPOTENT in endpoint.connector.capabilities
+        )
+
+    def still_holds(
+        self, endpoint: Endpoint, decision: Decision, identity: RequestIdentity, known: Transaction
+    ) -> bool:
+        """Whether what was authorised, and never sent, is what is asked for now; of a lost answer nothing else is taken."""
+        if known.state is not State.AUTHORISED:
+            return True
+        authorised = (known.csr_info, known.contents, known.connector)
+        asked = (identity.csr_info, contents_digest(decision.contents), endpoint.connector_name)
+        return authorised == asked and self._clock.now() - known.created_at < AUTHORISATION_LASTS
 
     async def take_up(
         self, endpoint: Endpoint, decision: Decision, identity: RequestIdentity, known: Transaction
@@ -136,7 +159,7 @@ class Submissions:
         if not done:
             return tell(endpoint, transaction)
         try:
-            return tell(endpoint, work.result())
+            return await deliver(self._journal, endpoint, work.result(), self._clock.now())
         except Unavailable as error:  # authorised, and the outcome cannot be written: no longer a matter of 503
             return Told(reply=Deferral(), detail=str(error))
 
@@ -151,14 +174,14 @@ class Submissions:
         )
         try:
             async with asyncio.timeout(CA_SECONDS):
-                result = await endpoint.connector.issue(request)
+                result = _result(await endpoint.connector.issue(request))
         except Exception as error:  # noqa: BLE001 - the edge of a plugin: whatever it raises, the row is settled
             self._metrics.connector_failed(endpoint.connector_name, type(error).__name__)
             return await self._settle(transaction.id, _fault(transaction, error, self._clock.now()))
         now, waiting = self._clock.now(), self._clock.monotonic_seconds() < patience_ends
         if isinstance(result, Issued):
             try:
-                check(result.certificate, endpoint.ca_chain[0], decision.contents, now)
+                check(result, endpoint.ca_chain[0], decision.contents, now)
             except Wrong as error:
                 self._metrics.alarmed(endpoint.profile.name, "QUARANTINED")
                 return await self._settle(transaction.id, _quarantine(transaction, result, str(error), now))
@@ -171,8 +194,26 @@ class Submissions:
         except LostRace:
             return await self._journal.read(lambda c: transactions.get(c, which))
 
+    def _new(self, endpoint: Endpoint, decision: Decision, identity: RequestIdentity, now: datetime) -> NewTransaction:
+        return NewTransaction(
+            id=self._uuid(),
+            idempotency_key=self._uuid(),
+            identity=identity,
+            contents=contents_digest(decision.contents),
+            connector=endpoint.connector_name,
+            subject=decision.subject_text,
+            grant=decision.grant,
+            lease_until=now + LEASE,
+        )
+
     def _uuid(self) -> UUID:
         return UUID(bytes=self._entropy(16), version=4)
+
+
+def _result(answer: object) -> IssueResult:
+    if not isinstance(answer, Issued | Pending | Rejected):
+        raise ProtocolViolation(f"the connector answered with {type(answer).__name__}")
+    return answer
 
 
 def contents_digest(contents: ApprovedContents) -> bytes:

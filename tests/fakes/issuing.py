@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -27,7 +28,7 @@ class IssuingCa(NoCapabilities):
     def __init__(self, ca: pki.FakeCa, *capabilities: Capability) -> None:
         self.capabilities = frozenset({Capability.EXPLICIT_CONTENTS, *capabilities})
         self.requests: list[IssueRequest] = []
-        self.answer: IssueResult | Exception | None = None
+        self.answer: object = None
         self.state: Health | Exception = Health(ready=True, detail="")
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()
@@ -40,7 +41,8 @@ class IssuingCa(NoCapabilities):
         await self.may_answer.wait()
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer or Issued(certificate=self.certify(request), chain=self._ca.chain, reference="order 1")
+        certified = Issued(certificate=self.certify(request), chain=self._ca.chain, reference="order 1")
+        return cast("IssueResult", self.answer or certified)
 
     def certify(self, request: IssueRequest) -> bytes:
         """The certificate for a request, DER; its serial number follows from the idempotency key."""

@@ -16,6 +16,7 @@ from ra.journal.tables import aliases
 from ra.journal.transactions import (
     REDELIVERY,
     authorise,
+    authorise_anew,
     back_to_authorised,
     find,
     get,
@@ -191,17 +192,50 @@ def test_a_fault_before_sending_is_no_outcome_and_is_resumed_with_the_same_idemp
     first = submitting(connection)
     back = back_to_authorised(connection, first, "connection refused", NOW)
 
-    resumed = resume(connection, first.id, OTHER, OTHER, lease_until=NOW + MINUTE, now=NOW)
+    resumed = resume(connection, first.id, first.csr_info, first.contents, lease_until=NOW + MINUTE, now=NOW)
 
     assert (State.AUTHORISED, None) == (back.state, back.lease_until)
-    assert (State.SUBMITTING, first.idempotency_key, first.created_at, OTHER, OTHER) == (
+    assert (State.SUBMITTING, first.idempotency_key, first.created_at) == (
         resumed.state,
         resumed.idempotency_key,
         resumed.created_at,
-        resumed.csr_info,
-        resumed.contents,
     )
     assert ["authorised"] == outcomes(connection)
+
+
+@pytest.mark.parametrize("changed", ["csr_info", "contents"])
+def test_another_request_does_not_resume_it(connection: Connection, changed: str) -> None:
+    first = submitting(connection)
+    back_to_authorised(connection, first, "connection refused", NOW)
+    same = {"csr_info": first.csr_info, "contents": first.contents} | {changed: OTHER}
+
+    with pytest.raises(LostRace):
+        resume(connection, first.id, same["csr_info"], same["contents"], lease_until=NOW + MINUTE, now=NOW)
+
+
+def test_an_unused_authorisation_is_replaced_by_a_new_one(connection: Connection) -> None:
+    identity = an_identity()
+    first = authorise(connection, a_transaction(identity, spend=a_secret()), NOW)
+    back_to_authorised(connection, first, "connection refused", NOW)
+    new = a_transaction(identity, spend=a_secret())
+
+    anew = authorise_anew(connection, first.id, new, NOW + MINUTE)
+
+    assert (first.id, first.transaction_id, new.idempotency_key, NOW + MINUTE) == (
+        anew.id,
+        anew.transaction_id,
+        anew.idempotency_key,
+        anew.created_at,
+    )
+    assert State.SUBMITTING is anew.state
+    assert ["authorised", "authorised"] == outcomes(connection)
+
+
+def test_what_was_sent_is_not_authorised_anew(connection: Connection) -> None:
+    first = submitting(connection)
+
+    with pytest.raises(LostRace):
+        authorise_anew(connection, first.id, a_transaction(), NOW)
 
 
 def test_of_two_that_settle_the_second_loses_and_changes_nothing(connection: Connection) -> None:
@@ -219,10 +253,11 @@ def test_of_two_that_settle_the_second_loses_and_changes_nothing(connection: Con
 def test_of_two_that_resume_the_second_loses(connection: Connection) -> None:
     transaction = submitting(connection)
     back_to_authorised(connection, transaction, "refused", NOW)
-    resume(connection, transaction.id, OTHER, OTHER, lease_until=NOW + MINUTE, now=NOW)
+    csr_info, contents = transaction.csr_info, transaction.contents
+    resume(connection, transaction.id, csr_info, contents, lease_until=NOW + MINUTE, now=NOW)
 
     with pytest.raises(LostRace):
-        resume(connection, transaction.id, OTHER, OTHER, lease_until=NOW + MINUTE, now=NOW)
+        resume(connection, transaction.id, csr_info, contents, lease_until=NOW + MINUTE, now=NOW)
 
 
 # ---------------------------------------------------------------------------------------------- a lost answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from ra.errors import Unavailable
 from ra.journal.transactions import REDELIVERY
 from ra.policy.grant import Grant, Spend
 from ra.scep.errors import Unreadable
-from ra.service.submit import LEASE
+from ra.service.submit import AUTHORISATION_LASTS, LEASE
 from tests.fakes import pki
 from tests.fakes.assembled import CHALLENGE, FLOOR_SECONDS, Assembled, assembled
 from tests.fakes.device import Device, pooled_key
@@ -210,6 +211,59 @@ async def test_a_lost_answer_is_not_asked_for_again_with_other_contents(tmp_path
 
     assert replies.Pending() == result
     assert 1 == len(issuing.requests)
+
+
+async def test_an_unused_authorisation_is_no_authorisation_for_something_else(
+    ra: Assembled, issuing: IssuingCa
+) -> None:
+    device = Device()
+    issuing.answer = NOT_SENT
+    await enrol(ra, device)
+    issuing.answer = None
+
+    refused = await enrol(ra, device, "another challenge, and so another CSR")
+    admitted = await enrol(ra, device)
+
+    assert replies.Failure(fail_info=FailInfo.BAD_REQUEST, text="") == refused
+    assert isinstance(admitted, replies.Success)
+    assert 2 == ra.validator.asked
+
+
+async def test_an_unused_authorisation_does_not_last_for_ever(ra: Assembled, issuing: IssuingCa) -> None:
+    device = Device()
+    issuing.answer = NOT_SENT
+    await enrol(ra, device)
+    issuing.answer = None
+    ra.clock.advance(AUTHORISATION_LASTS)
+
+    result = await enrol(ra, device)
+
+    assert isinstance(result, replies.Success)
+    assert 2 == ra.validator.asked
+    assert [pki.NOW, pki.NOW + AUTHORISATION_LASTS] == [each.requested_at for each in issuing.requests]
+
+
+async def test_a_lost_answer_of_one_ca_is_not_asked_of_another(ra: Assembled, issuing: IssuingCa) -> None:
+    device = Device()
+    issuing.answer = LOST
+    await enrol(ra, device)
+    issuing.answer = None
+    ra.endpoint = replace(ra.endpoint, connector_name="other")
+
+    result = await enrol(ra, device)
+
+    assert replies.Pending() == result
+    assert 1 == len(issuing.requests)
+
+
+async def test_a_connector_that_answers_with_something_else_leaves_the_attempt_open(
+    ra: Assembled, issuing: IssuingCa
+) -> None:
+    issuing.answer = "a certificate, perhaps"
+
+    answer = await ra.answer(Device().enrol_message(ra.ca, challenge=CHALLENGE))
+
+    assert ("pending", "unknown: ProtocolViolation: the connector answered with str") == (answer.outcome, answer.detail)
 
 
 async def test_a_connector_that_breaks_leaves_the_attempt_open(ra: Assembled, issuing: IssuingCa) -> None:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from connectors.api import ApprovedContents, KeyUsage, NameAttribute, San, SanKind
+from connectors.api import ApprovedContents, Issued, KeyUsage, NameAttribute, San, SanKind
 from ra.service.returned import Wrong, check
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -82,8 +82,12 @@ def leaf(
     return builder.sign(signed_by, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
+def issued(certificate: bytes, *chain: bytes) -> Issued:
+    return Issued(certificate=certificate, chain=chain, reference="order 1")
+
+
 def test_what_was_decided_passes() -> None:
-    check(leaf(), ca_certificate(), CONTENTS, NOW)
+    check(issued(leaf()), ca_certificate(), CONTENTS, NOW)
 
 
 def test_every_kind_of_name_is_compared_by_its_value() -> None:
@@ -91,25 +95,25 @@ def test_every_kind_of_name_is_compared_by_its_value() -> None:
     names = (x509.RFC822Name("a@example"), x509.OtherName(UPN, upn), x509.UniformResourceIdentifier("urn:x"))
     approved = (San(SanKind.EMAIL, "a@example"), San(SanKind.UPN, "user@domain"), San(SanKind.URI, "urn:x"))
 
-    check(leaf(names=names), ca_certificate(), replace(CONTENTS, subject_alternative_names=approved), NOW)
+    check(issued(leaf(names=names)), ca_certificate(), replace(CONTENTS, subject_alternative_names=approved), NOW)
 
 
 def test_an_approved_sid_passes_and_must_be_there() -> None:
     approved = replace(CONTENTS, sid="S-1-5-21-50")
 
-    check(leaf(extra=SID), ca_certificate(), approved, NOW)
+    check(issued(leaf(extra=SID)), ca_certificate(), approved, NOW)
     with pytest.raises(Wrong, match="SID is missing"):
-        check(leaf(), ca_certificate(), approved, NOW)
+        check(issued(leaf()), ca_certificate(), approved, NOW)
 
 
 def test_what_a_ca_adds_without_harm_passes() -> None:
-    check(leaf(extra=UNKNOWN), ca_certificate(), CONTENTS, NOW)
+    check(issued(leaf(extra=UNKNOWN)), ca_certificate(), CONTENTS, NOW)
 
 
 @pytest.mark.parametrize(
     ("certificate", "complaint"),
     [
-        (lambda: leaf(signed_by=OTHER_KEY), "not signed by the CA"),
+        (lambda: leaf(signed_by=OTHER_KEY), "not signed by"),
         (lambda: leaf(key=OTHER_KEY), "another key"),
         (lambda: leaf(subject="somebody else"), "subject is not"),
         (lambda: leaf(names=()), "alternative names are not"),
@@ -137,4 +141,33 @@ def test_what_a_ca_adds_without_harm_passes() -> None:
 )
 def test_what_was_not_decided_is_wrong(certificate: Callable[[], bytes], complaint: str) -> None:
     with pytest.raises(Wrong, match=complaint):
-        check(certificate(), ca_certificate(), CONTENTS, NOW)
+        check(issued(certificate()), ca_certificate(), CONTENTS, NOW)
+
+
+CA_CERTIFICATE = ca_certificate()
+
+
+@pytest.mark.parametrize("chain", [(CA_CERTIFICATE,), (ca_certificate(),), (CA_CERTIFICATE, CA_CERTIFICATE)])
+def test_a_chain_from_the_issuer_passes(chain: tuple[bytes, ...]) -> None:
+    check(issued(leaf(), *chain), CA_CERTIFICATE, CONTENTS, NOW)
+
+
+@pytest.mark.parametrize(
+    ("chain", "complaint"),
+    [
+        ((b"0",), "cannot be read"),
+        ((ca_certificate(OTHER_KEY),), "not signed by"),
+        ((CA_CERTIFICATE, b"0"), "cannot be read"),
+        ((CA_CERTIFICATE, ca_certificate(OTHER_KEY)), "not signed by"),
+    ],
+)
+def test_a_chain_that_is_none_is_wrong(chain: tuple[bytes, ...], complaint: str) -> None:
+    with pytest.raises(Wrong, match=complaint):
+        check(issued(leaf(), *chain), CA_CERTIFICATE, CONTENTS, NOW)
+
+
+def test_what_the_library_trips_over_is_wrong_and_no_fault() -> None:
+    twice = leaf().replace(bytes.fromhex("0603551d25"), bytes.fromhex("0603551d0f"))
+
+    with pytest.raises(Wrong):
+        check(issued(twice), ca_certificate(), CONTENTS, NOW)
