@@ -7,6 +7,7 @@ how `serve`, `init` and `check-config` find out beforehand what is wrong.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import ssl
@@ -170,7 +171,15 @@ async def _opened() -> AsyncIterator[Listeners]:
             configuration = load(Path(process_environment()[CONFIG_VARIABLE]))
             configure_logs(console=configuration.settings.server.debug)
             listeners = await _listeners(configuration, stack)
+        _keep_what_is_built()
         yield listeners
+
+
+def _keep_what_is_built() -> None:
+    """What a worker is built of stays: were it looked through at every full collection, requests would wait for that."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 async def _listeners(configuration: Configuration, stack: AsyncExitStack) -> Listeners:
