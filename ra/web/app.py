@@ -26,7 +26,7 @@ from ra.web.services import Services
 def build_public(services: Services) -> ASGIApp:
     """What devices reach: the protocol, and the service's pages.
 
-    The protocol's routes stand before the framework, whose layers would take a twentieth of an enrolment's time.
+    The protocol's routes stand before the framework, whose layers took 4 % of the samples of a loaded worker.
     """
     app = _application(services, "/openapi.json" if services.debug else None)
     callers, reports = Callers(services.api_keys, debug=services.debug), recent_health(services)
