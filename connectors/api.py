@@ -262,6 +262,14 @@ class ProtocolViolation(ConnectorError):
     """The backend's answer breaks its protocol."""
 
 
+def _unobserved(_operation: str, _outcome: str, _seconds: float) -> None:
+    """Nobody measures."""
+
+
+def _unwatched(_point: str) -> None:
+    """Nobody waits for a crash."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """What a connector is given.
@@ -271,12 +279,16 @@ class Services:
         directory: relative paths of the options resolve against it.
         now: the time, UTC and aware.
         read_secret: reads a secret reference, `file:PATH` (relative to `directory`) or `env:NAME`.
+        observe: told of every call of the backend: operation, outcome (a status or an error's name), seconds.
+        reached: told what is about to happen, or has just happened, where a crash would matter.
     """
 
     name: str
     directory: Path
     now: Callable[[], datetime]
     read_secret: Callable[[str], Secret]
+    observe: Callable[[str, str, float], None] = _unobserved
+    reached: Callable[[str], None] = _unwatched
 
 
 class Connector(Protocol):

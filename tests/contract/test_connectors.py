@@ -26,4 +26,4 @@ def test_every_connector_has_a_contract_test(kind: str) -> None:
         if isinstance(each, type) and issubclass(each, ConnectorContract) and each is not ConnectorContract
     ]
 
-    assert [kind] == [each.kind for each in contracts]
+    assert {kind} == {each.kind for each in contracts}

@@ -1,0 +1,286 @@
+"""One HTTP client for one connector: addresses, deadlines, retries, sizes and errors, the same for every backend.
+
+    class Options(TransportOptions): ...
+    transport = Transport(options, services, statuses={400: Meaning.ANSWER})
+    answer = await transport.call(Call(operation="sign", effect=Effect.ISSUES, method="POST", url="/v1/sign", json={…}))
+    signed = answer.parse(Signed)
+
+`call` returns an Answer, or raises one of the contract's errors. It tries again what surely was not sent and what is
+declared REPEATABLE, within the deadline; nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_random_exponential,
+)
+
+from connectors.api import BackendUnavailable, ConnectorError, Misconfigured, ProtocolViolation, Services
+from connectors.transport.calls import Answer, AnswerModel, Call, Effect, Meaning, Meanings, Wire, shown, to_wire
+from connectors.transport.meanings import COMMON, error_of, fault_of, meaning_of
+from connectors.transport.options import BaseUrl, SecretReference, TransportOptions, open_client, origin, read_secret
+
+__all__ = [
+    "Answer",
+    "AnswerModel",
+    "BaseUrl",
+    "Call",
+    "Effect",
+    "Meaning",
+    "Meanings",
+    "SecretReference",
+    "Transport",
+    "TransportOptions",
+    "read_secret",
+    "shown",
+]
+
+_ATTEMPTS = 3
+_TEMPORARY_REDIRECT = 307
+_LONGEST_WAIT_SECONDS = 86400
+_JITTER = wait_random_exponential(multiplier=0.1, max=2)
+
+_FAULTS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError, OSError)
+"""A TLS alert that comes after the handshake passes through httpx as it is."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far the present attempt has come."""
+
+    sent: bool = False
+    undone: bool = False
+    """The server said that nothing was done and that the same request may come again at once."""
+
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Told by httpx. A proxy's CONNECT goes out before the request does, and is none."""
+        if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
+            self.sent = True
+
+
+class Transport:
+    """The way to one backend. Opens no connection before the first call."""
+
+    def __init__(
+        self,
+        options: TransportOptions,
+        services: Services,
+        *,
+        statuses: Meanings | None = None,
+        explain: Callable[[Answer], str] = Answer.first_line,
+        http: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Reads the files that the options name.
+
+        Args:
+            options: of the connector.
+            services: of the connector.
+            statuses: what statuses mean to this backend, before the common table.
+            explain: what an answer says, for the operator; its secrets are taken out afterwards.
+            http: instead of the network.
+
+        Raises:
+            Misconfigured: a file is missing, or they do not go together.
+        """
+        self._base = options.url.rstrip("/")
+        self._origins = frozenset(origin(httpx.URL(each)) for each in (options.url, *options.other_urls))
+        self._options = options
+        self._services = services
+        self._statuses = statuses or {}
+        self._explain = explain
+        self._client = open_client(options, services, http)
+
+    def __repr__(self) -> str:
+        return f"Transport({self._base!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes what connections are open; twice does no harm."""
+        await self._client.aclose()
+
+    def allowed_url(self, url: str) -> str:
+        """A URL out of an answer, if it leads where the configuration allows.
+
+        Raises:
+            ProtocolViolation: it leads elsewhere, or is none.
+        """
+        if not self._is_allowed(url):
+            raise ProtocolViolation(
+                f"{self._services.name} was led to {shown(url)!r}, which neither url nor other_urls names"
+            )
+        return url
+
+    async def call(self, call: Call) -> Answer:
+        """What the backend answers to a call.
+
+        Raises:
+            ConnectorError: it does not, or what it says means no answer.
+        """
+        started = asyncio.get_running_loop().time()
+        outcome = "cancelled"
+        try:
+            answer = await self._within_deadline(call, self.allowed_url(self._absolute(call.url)))
+            outcome = str(answer.status)
+        except ConnectorError as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self._services.observe(call.operation, outcome, asyncio.get_running_loop().time() - started)
+        return answer
+
+    async def _within_deadline(self, call: Call, url: str) -> Answer:
+        progress = _Progress()
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: _may_be_repeated(error, call, progress)),
+            wait=_pause,
+            stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(self._options.timeout_seconds),
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+        try:
+            async with asyncio.timeout(self._options.timeout_seconds):
+                return await retrying(self._attempt, call, url, to_wire(call), progress)
+        except TimeoutError as error:
+            raise self._fault(call, url, error, progress) from error
+
+    async def _attempt(self, call: Call, url: str, wire: Wire, progress: _Progress) -> Answer:
+        progress.sent = progress.undone = False
+        if call.effect is not Effect.REPEATABLE:
+            self._services.reached("connector:before-send")
+        answer = await self._exchange(call, url, wire, progress)
+        if call.follows_307 and answer.status == _TEMPORARY_REDIRECT:
+            url = self._redirected(call, answer, wire)
+            answer = await self._exchange(call, url, wire, progress)
+        if call.effect is not Effect.REPEATABLE:
+            self._services.reached("connector:after-answer")
+        meaning = meaning_of(answer, call.statuses, self._statuses, COMMON)
+        if meaning is Meaning.ANSWER:
+            return answer
+        progress.undone = meaning is Meaning.AGAIN
+        detail = f"{self._where(call, url)} answered {answer.status}: {self._said(answer, wire)}"
+        raise error_of(meaning, answer, detail, issues=call.effect is Effect.ISSUES)
+
+    async def _exchange(self, call: Call, url: str, wire: Wire, progress: _Progress) -> Answer:
+        try:
+            request = self._client.build_request(
+                call.method, url, headers=wire.headers, content=wire.content, extensions={"trace": progress.trace}
+            )
+            response = await self._client.send(request, stream=True)
+            try:
+                body = await self._read(response)
+            finally:
+                await response.aclose()
+        except _FAULTS as error:
+            raise self._fault(call, url, error, progress) from error
+        return Answer(
+            status=response.status_code,
+            headers=response.headers,
+            body=body,
+            url=url,
+            retry_after_seconds=_retry_after(response.headers.get("retry-after"), self._services.now()),
+        )
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        """The body; of an answer that is no success, as much as may be read."""
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ProtocolViolation(
+                f"{self._services.name}: {response.url} answered compressed, which was not asked for"
+            )
+        body = bytearray()
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > self._options.max_response_bytes:
+                if response.is_success:
+                    limit = f"max_response_bytes = {self._options.max_response_bytes}"
+                    raise ProtocolViolation(f"{self._services.name}: {response.url} answered with more than {limit}")
+                break
+        return bytes(body)
+
+    def _redirected(self, call: Call, answer: Answer, wire: Wire) -> str:
+        location = answer.headers.get("location", "")
+        try:
+            url = str(httpx.URL(answer.url).join(location))
+        except (httpx.InvalidURL, ValueError):
+            url = ""
+        if not location or not self._is_allowed(url):
+            led = shown(_without(location, wire.secrets))
+            raise Misconfigured(f"{self._where(call, answer.url)} redirects to {led!r}; name that host in other_urls")
+        return url
+
+    def _is_allowed(self, url: str) -> bool:
+        try:
+            parsed = httpx.URL(url)
+            return origin(parsed) in self._origins and not parsed.userinfo
+        except (httpx.InvalidURL, ValueError):
+            return False
+
+    def _absolute(self, url: str) -> str:
+        return url if url.startswith(("http://", "https://")) else f"{self._base}/{url.lstrip('/')}"
+
+    def _fault(self, call: Call, url: str, error: Exception, progress: _Progress) -> ConnectorError:
+        maybe_issued = progress.sent and call.effect is Effect.ISSUES
+        return fault_of(error, self._where(call, url), maybe_issued=maybe_issued)
+
+    def _where(self, call: Call, url: str) -> str:
+        return f"{self._services.name}: {call.operation} at {httpx.URL(url).copy_with(query=None)}"
+
+    def _said(self, answer: Answer, wire: Wire) -> str:
+        location = answer.headers.get("location")
+        said = f"{self._explain(answer)} (Location: {location})" if location else self._explain(answer)
+        return shown(_without(said, wire.secrets))
+
+
+def _may_be_repeated(error: BaseException, call: Call, progress: _Progress) -> bool:
+    if not isinstance(error, BackendUnavailable):
+        return False
+    return call.effect is Effect.REPEATABLE or not progress.sent or progress.undone
+
+
+def _pause(state: RetryCallState) -> float:
+    """What the server asked for, else a little, at random."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_seconds if isinstance(error, BackendUnavailable) else None
+    return float(asked) if asked is not None else _JITTER(state)
+
+
+def _retry_after(value: str | None, now: datetime) -> int | None:
+    """Seconds from either form of Retry-After (RFC 9110 §10.2.3); None where it is neither."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        return min(int(value[:10]), _LONGEST_WAIT_SECONDS)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError):
+        return None
+    seconds = ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()
+    return max(0, min(int(seconds), _LONGEST_WAIT_SECONDS))
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    """A text in which no secret shows, not even one that the server repeats."""
+    for each in sorted(secrets, key=len, reverse=True):
+        text = text.replace(each, "***")
+    return text
