@@ -7,17 +7,22 @@ A validator is a module with
 
 A verdict is a Grant, a Deny or an Unavailable; an exception that escapes `check` counts as Unavailable, never as a
 Grant. A one-time secret is not spent by `check`: it travels in the Grant and is spent by the commit that authorises.
+
+A validator that wants to be told what became of the requests it has let in is a Notifier too, and names itself in
+`Grant.notify`. What it is to be told is kept until it has accepted it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from connectors.api import Secret
+from ra.challenge.one_time import KeptSecrets
+from ra.journal.records import Notice, OneTimeSecret
 from ra.policy.grant import Grant
 from ra.scep.csr import Csr
 from ra.scep.messages import SignerCertificate
@@ -62,6 +67,26 @@ class Unavailable:
 Verdict = Grant | Deny | Unavailable
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A notice has arrived and was understood: it is not sent again."""
+
+
+Receipt = Accepted | Deny | Unavailable
+"""What becomes of a notice. Deny is a final no; Unavailable means later, not before `retry_after_seconds`."""
+
+
+class OneTimeSecrets(Protocol):
+    """Where one-time secrets are looked up."""
+
+    async def find(self, presented: str) -> OneTimeSecret | None:
+        """The secret that was presented, whatever has become of it; None: there is none.
+
+        Raises:
+            Unavailable: they cannot be looked up now.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """What a validator is given.
@@ -72,6 +97,7 @@ class Services:
         now: the time, UTC and aware.
         read_secret: reads a secret reference, `file:PATH` (relative to `directory`) or `env:NAME`.
         warn: reports what an operator should know about the configuration, in one sentence.
+        one_time: the one-time secrets that were minted; none can be looked up before the journal is open.
     """
 
     name: str
@@ -79,6 +105,7 @@ class Services:
     now: Callable[[], datetime]
     read_secret: Callable[[str], Secret]
     warn: Callable[[str], None]
+    one_time: OneTimeSecrets = field(default_factory=KeptSecrets)
 
 
 class Validator(Protocol):
@@ -89,3 +116,15 @@ class Validator(Protocol):
 
     async def aclose(self) -> None:
         """Gives up what is held open."""
+
+
+@runtime_checkable
+class Notifier(Protocol):
+    """What a Validator is beside, when its Grants carry `notify`. `notify` may be called concurrently."""
+
+    async def notify(self, notice: Notice) -> Receipt:
+        """Tells somebody what became of a request.
+
+        At least once: `notice.id` is the same on every attempt. An exception counts as Unavailable. Where a certificate
+        waits for the notice, a Deny has it revoked.
+        """

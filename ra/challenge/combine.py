@@ -20,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ra.challenge.api import Attempt, Deny, Unavailable, Validator, Verdict
+from ra.challenge.api import Accepted, Attempt, Deny, Notifier, Receipt, Unavailable, Validator, Verdict
 from ra.errors import Misconfigured
+from ra.journal.records import Notice
 from ra.policy.grant import Grant
 
 LogError = Callable[[str, Exception], None]
@@ -53,15 +54,34 @@ class Checked:
         except Exception as error:  # noqa: BLE001 - an edge: a plugin is called, and its fault must not open the door
             return self._fault(error)
         if isinstance(answer, Grant):
-            return replace(answer, method=self.name)
+            if answer.notify and not self.takes_notices:
+                return self._fault(TypeError("a validator that takes no notices wants to be told"))
+            notify = tuple(replace(each, validator=self.name) for each in answer.notify)
+            return replace(answer, method=self.name, notify=notify)
         if isinstance(answer, Deny | Unavailable):
             return answer
         return self._fault(TypeError(f"a validator returned {type(answer).__name__}"))
 
-    def _fault(self, error: Exception) -> Unavailable:
+    @property
+    def takes_notices(self) -> bool:
+        return isinstance(self.validator, Notifier)
+
+    async def notify(self, notice: Notice) -> Receipt:
+        """As Notifier.notify; whatever the validator raises or returns, only Accepted is Accepted."""
+        if not isinstance(self.validator, Notifier):
+            return self._fault(TypeError("a validator that takes no notices is told something"), retry_after_seconds=0)
+        try:
+            answer: object = await self.validator.notify(notice)
+        except Exception as error:  # noqa: BLE001 - an edge: a plugin is called, and the notice is kept
+            return self._fault(error, retry_after_seconds=0)
+        if isinstance(answer, Accepted | Deny | Unavailable):
+            return answer
+        return self._fault(TypeError(f"a validator returned {type(answer).__name__}"), retry_after_seconds=0)
+
+    def _fault(self, error: Exception, retry_after_seconds: int = 30) -> Unavailable:
         """The text of an error may hold a secret: it goes to the log's own redaction, not into the verdict."""
         self.log_error(self.name, error)
-        return Unavailable(detail=f"{self.name}: {type(error).__name__}")
+        return Unavailable(detail=f"{self.name}: {type(error).__name__}", retry_after_seconds=retry_after_seconds)
 
     async def aclose(self) -> None:
         try:
@@ -159,4 +179,6 @@ def _merged(grants: Sequence[Grant]) -> Verdict:
         label="+".join(grant.label for grant in grants),
         attributes=attributes,
         spend=spends[0] if spends else None,
+        notify=tuple(each for grant in grants for each in grant.notify),
+        needs_approval=any(grant.needs_approval for grant in grants),
     )

@@ -1,93 +1,166 @@
-"""Opens the database and runs the journal's operations on it; here alone SQLite is configured."""
+"""Journal: the database of one process, whichever it is, and how operations are run on it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from connectors.api import Secret
 from ra.errors import Misconfigured
-from ra.journal.tables import metadata
-from ra.journal.writer import Job, Writer, is_lost, lost
+from ra.journal.migrations import insist_on_head
+from ra.journal.sqlite import SqlitePlace
+from ra.journal.writer import Companion, Hooks, Job, Writer, is_lost, lost, nothing
 
 T = TypeVar("T")
-
-BUSY_TIMEOUT_SECONDS = 5
-"""SQLite's own patience, while another process opens the file for the first time or closes it for the last."""
 
 PATIENCE_SECONDS = 10.0
 """How long an operation waits for its turn: less than a device waits for its answer."""
 
 
+class Backend(Protocol):
+    """An open database."""
+
+    @property
+    def writer(self) -> Writer: ...
+
+    async def read(self, operation: Callable[[Connection], T]) -> T: ...
+
+    async def wait_for_work(self, seconds: float) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Place(Protocol):
+    """Where a database is, or will be. `str` says it without a password."""
+
+    def check(self) -> None:
+        """Raises Misconfigured where no database can be."""
+
+    def alone(self) -> AbstractContextManager[Connection]:
+        """One transaction in which nobody else makes or fills the database; a file is made where it is missing."""
+
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """Reads the state of one moment, whatever is committed meanwhile."""
+
+    async def open(self, hooks: Hooks, patience_seconds: float) -> Backend:
+        """For the running loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade:
+    """From which revision to which; None: there was nothing."""
+
+    before: str | None
+    after: str
+
+
+def place_of(url: str, *, directory: Path, password: Secret | None = None) -> Place:
+    """The place that a URL names; a relative path resolves against `directory`.
+
+    Raises:
+        Misconfigured: the URL is neither `sqlite:///PATH` nor `postgresql://…`.
+    """
+    wish = "write sqlite:///ra.db or postgresql://USER@HOST/NAME"
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise Misconfigured(f"[database] url: that is not a URL; {wish}") from None
+    match parsed.drivername, parsed.database:
+        case "sqlite", str(path) if path not in {"", ":memory:"}:
+            return SqlitePlace(directory / path)
+        case "postgresql", str(name) if name:
+            # Only who uses it waits for its driver.
+            from ra.journal.postgresql import PostgresqlPlace  # noqa: PLC0415
+
+            return PostgresqlPlace(parsed if password is None else parsed.set(password=password.reveal()))
+        case _:
+            raise Misconfigured(f"[database] url: {wish}")
+
+
 class Journal:
     """The database, opened by one process. Operations are plain functions of a Connection; a lambda binds the rest."""
 
-    def __init__(self, writer: Writer, writing: Connection, reading: Connection, patience_seconds: float) -> None:
-        self._writer = writer
-        self._writing = writing
-        self._reading = reading
+    def __init__(self, backend: Backend, patience_seconds: float) -> None:
+        self._backend = backend
         self._patience_seconds = patience_seconds
 
     @classmethod
-    def create(cls, url: str, *, directory: Path) -> None:
-        """Makes the file and the tables that are missing; a relative path resolves against `directory`.
+    def create(cls, url: str, *, directory: Path, password: Secret | None = None) -> Upgrade:
+        """Makes the tables, or brings them to what this program knows; processes that do it at once do it in turn.
 
         Raises:
-            Misconfigured: the URL is not `sqlite:///PATH`, or nothing can be written there.
+            Misconfigured: the URL cannot be used, nothing can be written there, or a newer program made the tables.
         """
-        path = _path(url, directory)
-        try:
-            path.touch(mode=0o600)
-            with _engine(path).connect() as connection:
-                # The file remembers this one; readers never wait for the writer.
-                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-                metadata.create_all(connection)
-        except (OSError, DBAPIError) as error:
-            raise Misconfigured(f"[database] url: {path} cannot be written: {error}") from error
+        # Whoever only opens a journal does without alembic.
+        from ra.journal.upgrade import upgrade  # noqa: PLC0415
+
+        with place_of(url, directory=directory, password=password).alone() as connection:
+            before, after = upgrade(connection)
+        return Upgrade(before=before, after=after)
 
     @classmethod
-    async def open(cls, url: str, *, directory: Path, patience_seconds: float = PATIENCE_SECONDS) -> Self:
+    async def open(
+        cls,
+        url: str,
+        *,
+        directory: Path,
+        password: Secret | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+        companion: Companion | None = None,
+        reached: Callable[[str], None] = nothing,
+    ) -> Self:
         """Opens what `create` made, for the running loop; an operation waits `patience_seconds` for its turn.
 
+        Args:
+            url: as in the configuration.
+            directory: where a relative path begins.
+            password: of a server, where the URL holds none.
+            patience_seconds: the same for locks and the network, where there is one.
+            companion: takes part in every transaction; operations find it in Connection.info, under `companion`.
+            reached: is told `journal:before-commit` and `journal:after-commit`, in the writer's thread, so that a test
+                can end the process there.
+
         Raises:
-            Misconfigured: the URL is not `sqlite:///PATH`, or there is no journal.
+            Misconfigured: the URL cannot be used, there is no journal, or it is not of this program's revision.
         """
-        path = _path(url, directory)
-        if not path.exists():
-            raise Misconfigured(f"[database] url: {path} does not exist")
+        place = place_of(url, directory=directory, password=password)
+        journal = cls(await place.open(Hooks(companion=companion, reached=reached), patience_seconds), patience_seconds)
         try:
-            writing = _connect(path)
-            # The writer waits for its turn by itself: SQLite would sleep, and the loop with it.
-            writing.exec_driver_sql("PRAGMA busy_timeout = 0")
-            reading = _connect(path)
-            reading.exec_driver_sql("PRAGMA query_only = ON")
-        except DBAPIError as error:
-            raise Misconfigured(f"[database] url: {path} cannot be opened: {error.orig}") from error
-        return cls(Writer(writing, path.with_name(path.name + ".lock")), writing, reading, patience_seconds)
+            await journal.read(insist_on_head)
+        except BaseException:
+            await journal.aclose()
+            raise
+        return journal
 
     @property
     def is_alive(self) -> bool:
         """Whether the writer runs; without it the process is of no use."""
-        return self._writer.is_alive
+        return self._backend.writer.is_alive
 
     async def write(self, operation: Callable[[Connection], T]) -> T:
         """Runs the operation in a transaction and returns once it is durable.
 
+        It may be run more than once until then, each time from the start and with nothing left of the time before.
         Cancelling it before its turn leaves nothing behind; later, it is committed all the same.
 
         Raises:
-            Unavailable: the database is locked, full or lost; nothing was committed.
+            Unavailable: the database is locked, full or lost, and nothing was committed. On PostgreSQL there is one
+                more case: the connection was lost while committing, and nobody can tell. So an operation is a
+                compare-and-set, or writes an id that its caller chose: done again with the same values it either does
+                what was not done, or finds that it was.
             Exception: whatever the operation raised; its own changes are undone.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         job = Job(operation, future)
-        self._writer.submit(job)
+        self._backend.writer.submit(job)
         deadline = loop.call_later(self._patience_seconds, job.expire)
         try:
             return await future
@@ -97,50 +170,23 @@ class Journal:
     async def read(self, operation: Callable[[Connection], T]) -> T:
         """Runs an operation that writes nothing; each of its statements sees what is committed by then.
 
-        On the loop: readers wait for nobody.
-
         Raises:
             Unavailable: the database is lost.
         """
         try:
-            return operation(self._reading)
-        except DatabaseError as error:
+            return await self._backend.read(operation)
+        except DBAPIError as error:
             if is_lost(error):
                 raise lost(error) from error
             raise
 
+    async def wait_for_work(self, seconds: float) -> None:
+        """Waits until a committed operation has called `announce`, here or, on PostgreSQL, in any process.
+
+        It only saves time: what is announced while nobody waits is not told later.
+        """
+        await self._backend.wait_for_work(seconds)
+
     async def aclose(self) -> None:
         """Finishes what was accepted and closes; what comes later is refused as Unavailable."""
-        await self._writer.aclose()
-        for connection in (self._reading, self._writing):
-            connection.close()
-            connection.engine.dispose()
-
-
-def _path(url: str, directory: Path) -> Path:
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise Misconfigured(f"[database] url: {url!r} is not a URL; write sqlite:///ra.db") from error
-    if parsed.drivername != "sqlite" or parsed.database in {None, "", ":memory:"}:
-        raise Misconfigured("[database] url: only a file of SQLite is supported; write sqlite:///ra.db")
-    return directory / str(parsed.database)
-
-
-def _engine(path: Path) -> Engine:
-    # AUTOCOMMIT keeps both the driver and SQLAlchemy from beginning transactions of their own.
-    return create_engine(
-        f"sqlite:///{path}",
-        isolation_level="AUTOCOMMIT",
-        poolclass=NullPool,
-        hide_parameters=True,
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_SECONDS},
-    )
-
-
-def _connect(path: Path) -> Connection:
-    connection = _engine(path).connect()
-    # A row that is lost after the CA was asked is a certificate nobody knows of: every commit is an fsync.
-    connection.exec_driver_sql("PRAGMA synchronous = FULL")
-    connection.exec_driver_sql("PRAGMA foreign_keys = ON")
-    return connection
+        await self._backend.aclose()

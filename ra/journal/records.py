@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from ra.journal.states import State
-from ra.policy.grant import Grant
+from ra.policy.grant import Grant, Notify
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +50,27 @@ class NewTransaction:
 
     Attributes:
         id: random; a Transaction that comes back under another id is an earlier one of the same request.
+        state: SUBMITTING to ask the CA at once, AUTHORISED to ask it later, AWAITING_APPROVAL to ask a person first.
         idempotency_key: random, handed to the connector on every attempt.
         contents: digest of the contents that were approved.
         connector: name of the connector that is asked.
         subject: the approved subject, as text for lists and audit.
-        lease_until: the CA is asked until then; after that the answer counts as lost.
+        request: the decision, sealed for `id`.
+        due_at: nobody else takes it up before.
+        expires_at: it is given up then, where the CA has not issued.
     """
 
     id: UUID
+    state: State
     idempotency_key: UUID
     identity: RequestIdentity
     contents: bytes
     connector: str
     subject: str
     grant: Grant
-    lease_until: datetime
+    request: bytes = field(repr=False)
+    due_at: datetime | None
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +79,19 @@ class Transaction:
 
     Attributes:
         created_at: when it was authorised; IssueRequest.requested_at on every attempt.
-        csr_info: digest of the certificationRequestInfo that was last submitted.
-        contents: digest of the contents that were last approved.
+        due_at: when somebody has to look at it, and until when nobody else does; None: never.
+        attempts: how often it was looked at since it came to its state, for the growing pause between.
+        expires_at: it is given up then, where the CA has not issued.
+        request: the decision, sealed; None once nobody needs it.
+        notify: whom to tell of the outcome.
+        csr_info: digest of the certificationRequestInfo that was submitted.
+        contents: digest of the contents that were approved.
         renewal_signer: digest of the certificate that signed the request, where it is one of ours.
         reference: the backend's, for polling and for the audit.
-        reason: why it was rejected, quarantined or left unknown: Reason.name or Rejection value; None elsewhere.
+        reason: why it was rejected, quarantined, expired or left unknown: Reason.name or Rejection value; None elsewhere.
         detail: the same for the operator; never sent to a device.
-        retry_at: when the backend wants to be polled again.
+        orphans: how often it was sent again without knowing what became of the time before.
+        revocation: why it is to be revoked, a RevocationReason.
         delivered_at: when the certificate was first handed to the device.
         certificate: DER, from ISSUED on; only RELEASED may be handed out.
         chain: DER, issuer first.
@@ -104,16 +117,28 @@ class Transaction:
     grant_attributes: Mapping[str, str]
     created_at: datetime
     updated_at: datetime
-    lease_until: datetime | None
+    due_at: datetime | None
+    expires_at: datetime
+    attempts: int = 0
+    request: bytes | None = field(default=None, repr=False)
+    notify: tuple[Notify, ...] = ()
     reference: str | None = None
     reason: str | None = None
     detail: str | None = None
-    retry_at: datetime | None = None
+    orphans: int = 0
+    revocation: str | None = None
     delivered_at: datetime | None = None
     certificate: bytes | None = None
     chain: tuple[bytes, ...] = ()
     serial: str | None = None
     not_after: datetime | None = None
+
+    @property
+    def grant(self) -> Grant:
+        """What let it in; its one-time secret is spent."""
+        return Grant(
+            method=self.grant_method, label=self.grant_label, attributes=self.grant_attributes, notify=self.notify
+        )
 
     def is_named_by(self, identity: RequestIdentity) -> bool:
         """Whether its own transactionID is the request's; where not, `remember` the other one while it is open."""
@@ -135,6 +160,70 @@ class NewCertificate:
     serial: int
     not_after: datetime
     reference: str
+
+
+class Occasion(StrEnum):
+    """What there is to tell."""
+
+    ISSUED = "issued"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What somebody is told of an enrolment that he has let in.
+
+    Attributes:
+        id: the same on every attempt, so that whoever gets it twice can tell.
+        transaction: None where the request was refused before there was one.
+        transaction_id: as the device sent it.
+        attributes: those of the Grant.
+        csr: PKCS #10, DER; it may hold the challenge in clear.
+        certificate: DER, when it was issued.
+        chain: DER, issuer first.
+        reason: why it failed: Reason.name or Rejection value.
+        detail: the same for the operator.
+    """
+
+    id: UUID
+    occasion: Occasion
+    profile: str
+    transaction: UUID | None
+    transaction_id: str
+    attributes: Mapping[str, str]
+    csr: bytes = field(repr=False)
+    certificate: bytes | None = None
+    chain: tuple[bytes, ...] = ()
+    reason: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneTimeSecret:
+    """A secret that lets one request in, as minted.
+
+    Attributes:
+        key: the journal key's digest of it; the secret itself is kept nowhere.
+        method: the validator that minted it.
+        label: what lists and audit call it.
+        profile: the only profile it is good for; None: any that asks this validator.
+        names: what the request must ask for, and nothing else, by the validator's own words; None: whatever the profile
+            allows.
+        expires_at: the request must have arrived by then.
+        spent_by: the transaction that it let in; None while it is unused, and again when it was given back.
+        spent_key: digest of the SubjectPublicKeyInfo that transaction is for.
+    """
+
+    key: bytes
+    method: str
+    label: str
+    profile: str | None
+    names: tuple[str, ...] | None
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+    spent_by: UUID | None = None
+    spent_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,23 +1,26 @@
-"""Requests that were refused before anything was committed: a bounded table that no reply waits for.
+"""What strangers cause: refusals in a bounded table that no reply waits for, and a summary for the audit every minute.
 
 Anybody can cause a refusal, so it costs neither a transaction nor an fsync of its own: refusals are gathered in memory
-and written together, and what is too much is forgotten, oldest first.
+and written together, and what is too much is forgotten, oldest first. The summary counts the forgotten ones too.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from ra.errors import Unavailable
+from ra.journal import audit
 from ra.journal.database import Journal
 from ra.journal.records import Refusal
 from ra.journal.tables import refusals
 
 FLUSH_EVERY_SECONDS = 1.0
+SUMMARY_EVERY = timedelta(minutes=1)
 MAX_WAITING = 1_000
 MAX_KEPT = 10_000
 MAX_DETAIL = 500
@@ -28,27 +31,58 @@ _PURGE = delete(refusals).where(
 )
 
 
-class RefusalLog:
-    """Takes refusals at once and writes them later."""
+@dataclass(slots=True, kw_only=True)
+class _Tally:
+    """Counts by profile, and by reason or operation. Both come from small fixed sets of words."""
 
-    def __init__(self, journal: Journal) -> None:
+    since: datetime
+    refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    reads: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def event(self) -> Mapping[str, audit.Value]:
+        return {
+            "event": "summary",
+            "since": audit.write_time(self.since),
+            "refusals": _by_profile(self.refusals),
+            "reads": _by_profile(self.reads),
+        }
+
+
+class RefusalLog:
+    """Takes refusals and counts at once and writes them later."""
+
+    def __init__(self, journal: Journal, now: Callable[[], datetime]) -> None:
         self._journal = journal
+        self._now = now
         self._waiting: deque[Refusal] = deque(maxlen=MAX_WAITING)
+        self._tally: _Tally | None = None
 
     def note(self, refusal: Refusal) -> None:
         """Remembers a refusal; never waits, never fails."""
         self._waiting.append(refusal)
+        self._tallied().refusals[refusal.profile, refusal.reason] += 1
 
-    async def flush(self) -> None:
-        """Writes what is waiting; with the database away, it waits on."""
-        if not self._waiting:
-            return
+    def count(self, profile: str, operation: str) -> None:
+        """Counts an answer that anybody gets, GetCACaps and GetCACert; never waits, never fails."""
+        self._tallied().reads[profile, operation] += 1
+
+    async def flush(self, *, is_last: bool = False) -> None:
+        """Writes what is waiting, and the summary where its minute is over; with the database away, they wait on."""
+        now, tally = self._now(), self._tally
+        is_due = tally is not None and (is_last or now - tally.since >= SUMMARY_EVERY)
+        summary = tally.event() if tally is not None and is_due else None
         batch = tuple(self._waiting)
+        if not batch and summary is None:
+            return
         self._waiting.clear()
+        if is_due:
+            self._tally = None
         try:
-            await self._journal.write(lambda connection: _insert(connection, batch))
+            await self._journal.write(lambda connection: _write(connection, batch, summary, now))
         except Unavailable:
             self._waiting = deque((*batch, *self._waiting), maxlen=MAX_WAITING)
+            if is_due and tally is not None:
+                self._put_back(tally)
 
     async def run(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         """Flushes every second until it is cancelled, and once more then."""
@@ -57,9 +91,32 @@ class RefusalLog:
                 await sleep(FLUSH_EVERY_SECONDS)
                 await self.flush()
         finally:
-            await self.flush()
+            await self.flush(is_last=True)
+
+    def _tallied(self) -> _Tally:
+        if self._tally is None:
+            self._tally = _Tally(since=self._now())
+        return self._tally
+
+    def _put_back(self, tally: _Tally) -> None:
+        if self._tally is not None:
+            tally.refusals.update(self._tally.refusals)
+            tally.reads.update(self._tally.reads)
+        self._tally = tally
 
 
-def _insert(connection: Connection, batch: tuple[Refusal, ...]) -> None:
-    connection.execute(_INSERT, [asdict(each) | {"detail": each.detail[:MAX_DETAIL]} for each in batch])
-    connection.execute(_PURGE, {"kept": MAX_KEPT})
+def _write(
+    connection: Connection, batch: tuple[Refusal, ...], summary: Mapping[str, audit.Value] | None, now: datetime
+) -> None:
+    if batch:
+        connection.execute(_INSERT, [asdict(each) | {"detail": each.detail[:MAX_DETAIL]} for each in batch])
+        connection.execute(_PURGE, {"kept": MAX_KEPT})
+    if summary is not None:
+        audit.record(connection, now, summary)
+
+
+def _by_profile(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    value: dict[str, dict[str, int]] = {}
+    for (profile, what), count in sorted(counts.items()):
+        value.setdefault(profile, {})[what] = count
+    return value

@@ -1,21 +1,35 @@
 """What the database is asked about transactions, built once: building a statement costs more than running it.
 
-The same statements serve SQLite and PostgreSQL. Bind parameters of an update that are no columns are named `of_…`; its
-other parameters are the columns it sets.
+The same statements serve SQLite and PostgreSQL; of FOR UPDATE SKIP LOCKED nothing is left on SQLite, which has one
+writer. Bind parameters of an update that are no columns are named `of` or `of_…`; its other parameters are the columns
+it sets.
 """
 
 from __future__ import annotations
 
 from dataclasses import fields
-from functools import cache
 from typing import Any
 
-from sqlalchemy import Update, and_, bindparam, delete, func, literal, or_, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert  # its ON CONFLICT compiles for SQLite too, not the other way round
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from ra.journal.records import Transaction
 from ra.journal.states import State
-from ra.journal.tables import aliases, spent_secrets, transactions
+from ra.journal.tables import HAS_ENDED, aliases, leases, one_time_secrets, outbox, spent_secrets, transactions
 
 MAX_ALIASES = 16
 """TransactionIDs kept for one transaction beside its own: they are free to invent, and each costs a row."""
@@ -23,8 +37,10 @@ MAX_ALIASES = 16
 _COLUMNS = tuple(each.name for each in fields(Transaction))
 _ALL = [transactions.c[name] for name in _COLUMNS]
 _SELECT = select(*_ALL)
-GET = _SELECT.where(transactions.c.id == bindparam("of"))
+_OF = transactions.c.id == bindparam("of")
+GET = _SELECT.where(_OF)
 
+# ---------------------------------------------------------------- a request and its transaction
 _OWN_NAME = select(transactions.c.id).where(
     transactions.c.profile == bindparam("profile"),
     transactions.c.signer_key == bindparam("signer_key"),
@@ -65,48 +81,138 @@ REMEMBER = (
         where=aliases.c.transaction != bindparam("of"),
     )
 )
-SPEND = insert(spent_secrets).on_conflict_do_nothing().returning(spent_secrets.c.key)
-SPENT_BY = select(spent_secrets.c.csr_key, spent_secrets.c.transaction).where(spent_secrets.c.key == bindparam("of"))
+# An update that changes nothing returns the row that was there, which DO NOTHING would not.
+SPEND = (
+    insert(spent_secrets)
+    .on_conflict_do_update(index_elements=["key"], set_={"key": spent_secrets.c.key})
+    .returning(spent_secrets.c.transaction, spent_secrets.c.csr_key)
+)
 GIVE_BACK = delete(spent_secrets).where(spent_secrets.c.transaction == bindparam("of"))
-DELIVERED = update(transactions).where(
-    transactions.c.id == bindparam("of"),
-    transactions.c.state == State.RELEASED,
-    transactions.c.delivered_at.is_(None),
+
+# ---------------------------------------------------------------- from a state to another
+_IN_STATE = and_(_OF, transactions.c.state == bindparam("of_state"))
+MOVE = update(transactions).where(_IN_STATE, transactions.c.due_at.is_not_distinct_from(bindparam("of_due")))
+"""Compare-and-set by state and due_at: whoever has slept past its lease changes nothing."""
+MOVE_UNDUE = update(transactions).where(
+    _IN_STATE, transactions.c.delivered_at.is_not_distinct_from(bindparam("of_delivered"))
 )
-_UNUSED = and_(transactions.c.id == bindparam("of"), transactions.c.state == State.AUTHORISED)
-AUTHORISE_ANEW = update(transactions).where(_UNUSED).returning(*_ALL)
-RESUME = (
+"""Compare-and-set by state and by what the device has, whoever else is looking at the row."""
+MOVE_NAMED = update(transactions).where(_IN_STATE).returning(*_ALL)
+"""Compare-and-set by state alone, for who knows nothing but the id."""
+DELIVERED = (
     update(transactions)
-    .where(
-        _UNUSED,
-        transactions.c.csr_info == bindparam("of_info"),
-        transactions.c.contents == bindparam("of_contents"),
-    )
-    .values(state=State.SUBMITTING)
-    .returning(*_ALL)
-)
-RETAKE = (
-    update(transactions)
-    .where(
-        transactions.c.id == bindparam("of"),
-        transactions.c.csr_info == bindparam("of_info"),
-        transactions.c.contents == bindparam("of_contents"),
-        or_(
-            transactions.c.state == State.UNKNOWN,
-            and_(transactions.c.state == State.SUBMITTING, transactions.c.lease_until <= bindparam("of_lease")),
+    .where(_OF, transactions.c.state == State.RELEASED)
+    .values(
+        due_at=None,
+        delivered_at=func.coalesce(
+            transactions.c.delivered_at, bindparam("of_delivered", type_=transactions.c.delivered_at.type)
         ),
     )
-    .values(state=State.SUBMITTING)
     .returning(*_ALL)
 )
-
-
-@cache
-def move(before: frozenset[State]) -> Update:
-    """Compare-and-set of a transaction `of` that is in one of `before`."""
-    return update(transactions).where(
-        transactions.c.id == bindparam("of"), or_(*(transactions.c.state == state for state in sorted(before)))
+WIPE = (
+    update(transactions)
+    .where(
+        _OF,
+        or_(
+            *(transactions.c.state == each for each in (State.RELEASED, State.REJECTED, State.REVOKED)),
+            and_(transactions.c.state == State.EXPIRED, transactions.c.due_at.is_(None)),
+        ),
+        transactions.c.request.is_not(None),
+        ~exists().where(outbox.c.transaction == bindparam("of")),
     )
+    .values(request=None)
+)
+
+# ---------------------------------------------------------------- claims
+_DUE = transactions.c.due_at <= bindparam("now")
+_IS_OF_CONNECTOR = transactions.c.connector == bindparam("of_connector")
+_HAS_EXPIRED = transactions.c.expires_at <= bindparam("now")
+
+
+def _claim(*conditions: ColumnElement[bool], **changes: Any) -> ReturningUpdate[Any]:
+    """Takes `count` of the rows that have been due longest, for as long as `until` says.
+
+    PostgreSQL would evaluate LIMIT once a row, were the SELECT not materialised.
+    """
+    due = (
+        select(transactions.c.id)
+        .where(_DUE, _IS_OF_CONNECTOR, *conditions)
+        .order_by(transactions.c.due_at)
+        .limit(bindparam("count"))
+        .with_for_update(skip_locked=True)
+        .cte("due")
+        .prefix_with("MATERIALIZED")
+    )
+    claimed = {"due_at": bindparam("until"), "updated_at": bindparam("now")} | changes
+    return update(transactions).where(transactions.c.id.in_(select(due.c.id))).values(claimed).returning(*_ALL)
+
+
+CLAIM_AUTHORISED = _claim(
+    transactions.c.state == State.AUTHORISED,
+    ~_HAS_EXPIRED,
+    state=State.SUBMITTING,
+    attempts=0,
+    reason=None,
+    detail=None,
+)
+LOSE_LEASES = _claim(
+    transactions.c.state == State.SUBMITTING, state=State.UNKNOWN, attempts=0, detail=bindparam("of_detail")
+)
+CLAIM_DUE = _claim(
+    or_(
+        transactions.c.state.not_in((State.AUTHORISED, State.SUBMITTING)),
+        and_(transactions.c.state == State.AUTHORISED, _HAS_EXPIRED),
+    )
+)
+DUE_CONNECTORS = select(transactions.c.connector).where(_DUE).distinct()
+
+_LEASE_ROW = insert(leases)
+TAKE_LEASE = _LEASE_ROW.on_conflict_do_update(
+    index_elements=["name"],
+    set_={"holder": _LEASE_ROW.excluded.holder, "until": _LEASE_ROW.excluded.until},
+    where=or_(leases.c.holder == _LEASE_ROW.excluded.holder, leases.c.until <= bindparam("of_now")),
+).returning(leases.c.name)
+LEASED = select(leases.c.name).where(leases.c.name == bindparam("of"), leases.c.until > bindparam("of_now"))
+
+# ---------------------------------------------------------------- what is forgotten
+_HAS_NO_WORK = and_(transactions.c.due_at.is_(None), ~exists().where(outbox.c.transaction == transactions.c.id))
+
+
+def _doomed(*conditions: ColumnElement[bool]) -> Select[Any]:
+    return (
+        select(transactions.c.id)
+        .where(*conditions, _HAS_NO_WORK)
+        .limit(bindparam("count"))
+        .with_for_update(skip_locked=True, of=transactions)
+    )
+
+
+ENDED_BEFORE = _doomed(
+    HAS_ENDED,
+    transactions.c.state == bindparam("of_state"),
+    transactions.c.updated_at <= bindparam("before"),
+)
+OUTLIVED_BEFORE = _doomed(transactions.c.state == State.RELEASED, transactions.c.not_after <= bindparam("before"))
+FORGET_ALIASES = delete(aliases).where(aliases.c.transaction.in_(bindparam("of", expanding=True)))
+FORGET = delete(transactions).where(transactions.c.id.in_(bindparam("of", expanding=True)))
+FORGET_SECRETS, FORGET_SPENT = (
+    delete(table).where(
+        table.c.key.in_(select(table.c.key).where(table.c.expires_at <= bindparam("before")).limit(bindparam("count")))
+    )
+    for table in (one_time_secrets, spent_secrets)
+)
+FORGET_LETTERS = (
+    delete(outbox)
+    .where(
+        outbox.c.id.in_(
+            select(outbox.c.id)
+            .where(outbox.c.due_at.is_(None), outbox.c.deadline_at <= bindparam("before"))
+            .limit(bindparam("count"))
+        )
+    )
+    .returning(outbox.c.transaction)
+)
 
 
 def columns_of(transaction: Transaction) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The state machine of a transaction, as data; transactions.py is the only writer of states."""
+"""The state machine of a transaction, as data. moves.py and claims.py alone write states, and only along it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class State(StrEnum):
     AUTHORISED = "authorised"
     """Granted and decided; nothing was sent to the CA, or certainly nothing arrived there."""
     AWAITING_APPROVAL = "awaiting-approval"
-    """A person has to say yes."""
+    """A person has to say yes; then it is authorised."""
     SUBMITTING = "submitting"
-    """The CA is being asked, until `lease_until`; after that the answer was lost."""
+    """The CA is being asked, until `due_at`; after that the answer was lost."""
     ISSUED = "issued"
     """There is a certificate; somebody must be told before the device is."""
     RELEASED = "released"
@@ -30,7 +30,7 @@ class State(StrEnum):
     QUARANTINED = "quarantined"
     """What the CA sent is not what was asked for; a person has to look."""
     EXPIRED = "expired"
-    """The CA never decided in time."""
+    """It took too long. What the CA still sends for an order of it is revoked and never handed out."""
     REVOKING = "revoking"
     """The CA is to revoke the certificate."""
     REVOKED = "revoked"
@@ -38,22 +38,25 @@ class State(StrEnum):
 
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.AUTHORISED: frozenset({State.AWAITING_APPROVAL, State.SUBMITTING}),
-    State.AWAITING_APPROVAL: frozenset({State.SUBMITTING, State.REJECTED}),
+    State.AUTHORISED: frozenset({State.SUBMITTING, State.EXPIRED}),
+    State.AWAITING_APPROVAL: frozenset({State.AUTHORISED, State.REJECTED, State.EXPIRED}),
     State.SUBMITTING: frozenset(
         {State.ISSUED, State.PENDING, State.UNKNOWN, State.REJECTED, State.QUARANTINED, State.AUTHORISED}
     ),
-    State.PENDING: frozenset({State.ISSUED, State.REJECTED, State.EXPIRED}),
-    State.UNKNOWN: frozenset({State.ISSUED, State.PENDING, State.AUTHORISED}),
+    State.PENDING: frozenset({State.ISSUED, State.REJECTED, State.QUARANTINED, State.EXPIRED}),
+    State.UNKNOWN: frozenset({State.ISSUED, State.PENDING, State.QUARANTINED, State.AUTHORISED}),
     State.ISSUED: frozenset({State.RELEASED, State.REVOKING}),
     State.RELEASED: frozenset({State.REVOKING}),
+    State.EXPIRED: frozenset({State.REVOKING}),
     State.REVOKING: frozenset({State.REVOKED}),
     State.REJECTED: frozenset(),
     State.QUARANTINED: frozenset(),
-    State.EXPIRED: frozenset(),
     State.REVOKED: frozenset(),
 }
 """Every move there is."""
+
+FIRST = frozenset({State.AUTHORISED, State.AWAITING_APPROVAL, State.SUBMITTING})
+"""In one of these a transaction is written: what may be sent at once was AUTHORISED in the same commit."""
 
 OPEN = frozenset(
     {
@@ -71,7 +74,7 @@ HELD = frozenset({State.ISSUED, State.RELEASED})
 """There is a certificate, and it stands."""
 
 FINAL = frozenset({State.REJECTED, State.EXPIRED, State.REVOKED})
-"""Nothing more happens, and nothing is handed out."""
+"""The device is told that it is over; nothing is handed out."""
 
 
 class IllegalTransition(RaError):
@@ -80,6 +83,16 @@ class IllegalTransition(RaError):
 
 class LostRace(RaError):
     """The transaction is no longer in the state it was expected in: somebody else has moved it."""
+
+
+def check_first(state: State) -> None:
+    """Lets a state pass in which a transaction may begin.
+
+    Raises:
+        IllegalTransition: it is not in FIRST.
+    """
+    if state not in FIRST:
+        raise IllegalTransition(f"nothing begins as {state}")
 
 
 def check_path(before: State, *path: State) -> None:

@@ -7,6 +7,7 @@ that knows no time zones.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -26,9 +27,15 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     Uuid,
+    and_,
+    or_,
 )
 
 from ra.journal.states import State
+from ra.policy.grant import Notify
+
+MAX_SEARCHED = 400
+"""Characters of a subject that are searched. An entry of an index is at most 2,704 bytes long on PostgreSQL."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -77,6 +84,32 @@ def split_der(joined: bytes) -> tuple[bytes, ...]:
     return tuple(values)
 
 
+class NotifyList(TypeDecorator[tuple[Notify, ...]]):
+    """Whom to tell of an outcome, as JSON."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[Notify, ...] | None, dialect: Dialect) -> list[list[Any]]:  # noqa: ARG002
+        return [[each.validator, each.is_strict, each.patience.total_seconds()] for each in value or ()]
+
+    def process_result_value(self, value: list[list[Any]] | None, dialect: Dialect) -> tuple[Notify, ...]:  # noqa: ARG002
+        return tuple(
+            Notify(validator=validator, is_strict=is_strict, patience=timedelta(seconds=seconds))
+            for validator, is_strict, seconds in value or ()
+        )
+
+
+class Searched(TypeDecorator[str]):
+    """A text that is looked for whatever its case: folded, and cut to what fits into an index of every database."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return None if value is None else value.casefold()[:MAX_SEARCHED]
+
+
 metadata = MetaData()
 
 transactions = Table(
@@ -99,16 +132,25 @@ transactions = Table(
     Column("contents", LargeBinary(32), nullable=False),
     Column("renewal_signer", LargeBinary(32)),
     Column("subject", Text, nullable=False),
+    Column("searched", Searched, nullable=False),
     Column("grant_method", Text, nullable=False),
     Column("grant_label", Text, nullable=False),
     Column("grant_attributes", JSON, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
-    Column("lease_until", Instant),
+    # When somebody has to look at it again, and until when nobody else does; NULL: never.
+    Column("due_at", Instant),
+    Column("attempts", Integer, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    # The decision, sealed; NULL once nobody needs it any more.
+    Column("request", LargeBinary),
+    Column("notify", NotifyList, nullable=False),
     Column("reference", Text),
     Column("reason", Text),
     Column("detail", Text),
-    Column("retry_at", Instant),
+    # How often it was sent again without knowing what became of the time before.
+    Column("orphans", Integer, nullable=False),
+    Column("revocation", Text),
     Column("delivered_at", Instant),
     # NULL until there is a certificate.
     Column("certificate", LargeBinary),
@@ -117,6 +159,32 @@ transactions = Table(
     Column("not_after", Instant),
     UniqueConstraint("profile", "signer_key", "transaction_id", "is_open"),
 )
+Index(
+    "transactions_due",  # covers what is claimed, so that a long queue is not read to find out whose turn it is
+    transactions.c.due_at,
+    transactions.c.connector,
+    transactions.c.state,
+    transactions.c.expires_at,
+    sqlite_where=transactions.c.due_at.is_not(None),
+    postgresql_where=transactions.c.due_at.is_not(None),
+)
+# Rejected, expired, revoked: the enrolment path never touches their index. SQLite needs these very words in a query.
+HAS_ENDED = and_(
+    transactions.c.is_open.is_(None), or_(transactions.c.serial.is_(None), transactions.c.revocation.is_not(None))
+)
+Index(
+    "transactions_ended",
+    transactions.c.state,
+    transactions.c.updated_at,
+    sqlite_where=HAS_ENDED,
+    postgresql_where=HAS_ENDED,
+)
+Index(
+    "transactions_not_after",
+    transactions.c.not_after,
+    sqlite_where=transactions.c.not_after.is_not(None),
+    postgresql_where=transactions.c.not_after.is_not(None),
+)
 _has_certificate = transactions.c.serial.is_not(None)
 Index(
     "transactions_certificates",  # covers what is counted
@@ -124,6 +192,25 @@ Index(
     transactions.c.renewal_signer,
     sqlite_where=_has_certificate,
     postgresql_where=_has_certificate,
+)
+Index(
+    "transactions_listed",  # covers what is looked for: the rows themselves hold certificates, and are long
+    transactions.c.created_at,
+    transactions.c.id,
+    transactions.c.state,
+    transactions.c.profile,
+    transactions.c.connector,
+    transactions.c.searched,
+    transactions.c.transaction_id,
+    transactions.c.not_after,
+)
+_may_be_orphan = transactions.c.orphans > 0
+Index(
+    "transactions_orphans",
+    transactions.c.created_at,
+    transactions.c.id,
+    sqlite_where=_may_be_orphan,
+    postgresql_where=_may_be_orphan,
 )
 
 aliases = Table(
@@ -135,21 +222,80 @@ aliases = Table(
     Column("transaction", ForeignKey(transactions.c.id), nullable=False, index=True),
 )
 
+one_time_secrets = Table(
+    "one_time_secrets",
+    metadata,
+    Column("key", LargeBinary(32), primary_key=True),
+    Column("method", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("profile", Text),
+    Column("names", JSON),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+    Column("revoked_at", Instant),
+)
+
+# No foreign key: that a secret was spent outlives the row that spent it.
 spent_secrets = Table(
     "spent_secrets",
     metadata,
     Column("key", LargeBinary, primary_key=True),
-    Column("transaction", ForeignKey(transactions.c.id), nullable=False, index=True),
+    Column("transaction", Uuid, nullable=False, index=True),
     Column("csr_key", LargeBinary(32), nullable=False),
-    Column("expires_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
 )
 
-audit = Table(
-    "audit",
+outbox = Table(
+    "outbox",
     metadata,
-    Column("seq", _SEQUENCE, primary_key=True),
-    Column("at", Instant, nullable=False),
+    Column("id", Uuid, primary_key=True),
+    Column("transaction", ForeignKey(transactions.c.id), index=True),
+    Column("validator", Text, nullable=False),
+    Column("is_strict", Boolean, nullable=False),
+    # Sealed: the notice, which names the device and may hold its CSR.
+    Column("notice", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("deadline_at", Instant, nullable=False),
+    # NULL: a dead letter, until somebody has it tried again.
+    Column("due_at", Instant, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("detail", Text),
+)
+Index("outbox_validators", outbox.c.validator, outbox.c.due_at)  # one that is away must not hold up the others
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Uuid, nullable=False),
+    Column("until", Instant, nullable=False),
+)
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("chain", Uuid, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False, index=True),
     Column("event", Text, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("statement", Text, nullable=False),
+    Column("signature", LargeBinary(64), nullable=False),
+)
+
+# One row a name: what holds for the journal as a whole, such as which key it was made with.
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
 )
 
 refusals = Table(

@@ -1,27 +1,31 @@
-"""Operations on transactions: plain functions of a Connection and values, run by Journal.write or Journal.read.
+"""Operations on transactions that a request or a person causes: plain functions of a Connection and values.
 
-Every change of state is a compare-and-set against TRANSITIONS; every decision and every outcome is audited in the commit that writes it.
+What a CA's answer, or its silence, does to a transaction stands in settle.py; who takes it up, in claims.py. Whatever is
+decided is audited in the commit that writes it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Update
+from sqlalchemy import Connection
 
-from ra.errors import Reason, Refused
-from ra.journal import audit, statements
-from ra.journal.records import NewCertificate, NewTransaction, RequestIdentity, Transaction
-from ra.journal.states import HELD, OPEN, LostRace, State, check_path
+from ra.errors import Reason, Refused, Unavailable
+from ra.journal import audit, outbox, statements
+from ra.journal.moves import advance, advance_named, record_outcome
+from ra.journal.outbox import NewLetter
+from ra.journal.records import NewTransaction, RequestIdentity, Transaction
+from ra.journal.states import HELD, OPEN, State, check_first
+from ra.journal.wakeup import announce
 
 REDELIVERY = timedelta(hours=1)
 """How long after its first delivery the same request still gets the same certificate."""
 
-_SUBMITTING = frozenset({State.SUBMITTING})
-_ANSWERABLE = frozenset({State.SUBMITTING, State.PENDING, State.UNKNOWN})
+_TRIES = 3
+"""Of an insert that another process keeps standing in the way of."""
 
 
 def recall(connection: Connection, identity: RequestIdentity, now: datetime) -> Transaction | None:
@@ -62,17 +66,24 @@ def get(connection: Connection, which: UUID) -> Transaction:
 
 
 def authorise(connection: Connection, new: NewTransaction, now: datetime) -> Transaction:
-    """Writes the transaction as SUBMITTING, spends its one-time secret and audits the decision, in one commit.
+    """Writes the transaction in its first state, spends its one-time secret and audits the decision, in one commit.
 
     When an identical request was faster, its transaction comes back: compare `.id` with `new.id` before asking the CA.
 
     Raises:
         Refused: TRANSACTION_CONFLICT as in `recall`; CHALLENGE_REFUSED when the secret is already spent
             (an alarm, when another key spent it: somebody has got hold of it).
+        Unavailable: the same request keeps coming at the same moment.
     """
-    transaction = _submitting(new, now)
-    values = statements.columns_of(transaction) | {"request_key": new.identity.request_key, "is_open": True}
-    if connection.execute(statements.AUTHORISE, values).first() is None:
+    check_first(new.state)
+    transaction = _transaction(new, now)
+    beside = {"request_key": new.identity.request_key, "is_open": True, "searched": new.subject}
+    values = statements.columns_of(transaction) | beside
+    for _ in range(_TRIES):
+        if connection.execute(statements.AUTHORISE, values).first() is not None:
+            _spend(connection, new)
+            _record_decision(connection, transaction)
+            return transaction
         faster = recall(connection, new.identity, now)
         if faster is not None:
             if not faster.is_named_by(new.identity):
@@ -80,218 +91,74 @@ def authorise(connection: Connection, new: NewTransaction, now: datetime) -> Tra
             return faster
         # Delivered long ago or expired: it stays, and answers no more.
         connection.execute(statements.RETIRE, {"of": new.identity.request_key})
-        connection.execute(statements.AUTHORISE, values).one()
-    _spend(connection, new)
-    _record_decision(connection, transaction)
-    return transaction
+    raise Unavailable("the same request is being authorised elsewhere", retry_after_seconds=1)
 
 
-def authorise_anew(connection: Connection, which: UUID, new: NewTransaction, now: datetime) -> Transaction:
-    """AUTHORISED -> SUBMITTING under a new authorisation: the one before was never used, and no longer holds.
-
-    The transaction keeps its id and its transactionID; everything else is as in `authorise`, the audit too.
+def begin(connection: Connection, transaction: Transaction, now: datetime, *, due_at: datetime) -> Transaction:
+    """AUTHORISED -> SUBMITTING: the CA is asked, until `due_at`.
 
     Raises:
         LostRace: somebody else has taken it up.
-        Refused: as in `authorise`.
     """
-    check_path(State.AUTHORISED, State.SUBMITTING)
-    own = {"id": which, "signer_key": None, "transaction_id": None}
-    columns = {name: value for name, value in statements.columns_of(_submitting(new, now)).items() if name not in own}
-    transaction = _take_up(connection, statements.AUTHORISE_ANEW, columns | {"of": which})
-    _spend(connection, replace(new, id=which))
-    _record_decision(connection, transaction)
-    return transaction
+    before = frozenset({State.AUTHORISED})
+    begun = advance(connection, transaction, before, (State.SUBMITTING,), now, due_at=due_at)
+    record_outcome(connection, begun, now)
+    return begun
 
 
-def resume(
-    connection: Connection, which: UUID, csr_info: bytes, contents: bytes, *, lease_until: datetime, now: datetime
+def approve(connection: Connection, which: UUID, who: str, now: datetime) -> Transaction:
+    """AWAITING_APPROVAL -> AUTHORISED, due at once: a person says yes.
+
+    Raises:
+        LostRace: it waits for nobody's approval.
+    """
+    approved = advance_named(connection, which, State.AWAITING_APPROVAL, State.AUTHORISED, now, due_at=now)
+    _record_word(connection, "approved", approved, who, now)
+    announce(connection)
+    return approved
+
+
+def deny(
+    connection: Connection, which: UUID, who: str, detail: str, now: datetime, *, letters: Sequence[NewLetter] = ()
 ) -> Transaction:
-    """AUTHORISED -> SUBMITTING, for the same request that came again after a fault: its authorisation still holds.
+    """AWAITING_APPROVAL -> REJECTED: a person says no. A one-time secret stays spent.
 
     Raises:
-        LostRace: the request or what is approved of it differs, or somebody else has taken it up.
+        LostRace: it waits for nobody's approval.
     """
-    check_path(State.AUTHORISED, State.SUBMITTING)
-    same = {"of": which, "of_info": csr_info, "of_contents": contents}
-    return _take_up(connection, statements.RESUME, same | {"lease_until": lease_until, "updated_at": now})
+    columns: dict[str, Any] = {"due_at": None, "detail": detail} | ({} if letters else {"request": None})
+    denied = advance_named(connection, which, State.AWAITING_APPROVAL, State.REJECTED, now, **columns)
+    outbox.put(connection, which, letters, now)
+    _record_word(connection, "denied", denied, who, now)
+    return denied
 
 
-def retake(
-    connection: Connection, which: UUID, csr_info: bytes, contents: bytes, *, lease_until: datetime, now: datetime
-) -> Transaction:
-    """Takes up a lost answer: UNKNOWN, or SUBMITTING past its lease. Only for a connector that is IDEMPOTENT.
+def mark_delivered(connection: Connection, which: UUID, now: datetime) -> Transaction:
+    """Notes the first delivery of a RELEASED certificate, which is then nobody's concern any more; later ones change nothing.
 
-    The same certificationRequestInfo and the same approved contents are demanded, lest one idempotency key obtain two
-    different certificates.
-
-    Raises:
-        LostRace: the request or what is approved of it differs, or somebody else has taken it up, or it is settled: answer
-            with what `get` says.
+    What comes back is the transaction as it stands: hand the certificate out only where that is RELEASED.
     """
-    check_path(State.SUBMITTING, State.UNKNOWN, State.AUTHORISED, State.SUBMITTING)
-    same = {"of": which, "of_info": csr_info, "of_contents": contents, "of_lease": now}
-    return _take_up(connection, statements.RETAKE, same | {"lease_until": lease_until, "updated_at": now})
+    row = connection.execute(statements.DELIVERED, {"of": which, "of_delivered": now}).mappings().first()
+    return get(connection, which) if row is None else Transaction(**row)
 
 
-def release(
-    connection: Connection, transaction: Transaction, certificate: NewCertificate, now: datetime, *, delivered: bool
-) -> Transaction:
-    """SUBMITTING | PENDING | UNKNOWN -> ISSUED -> RELEASED, in one commit; `delivered` when the request is waiting.
-
-    Raises:
-        LostRace: somebody else has settled it.
-    """
-    released = _advance(
-        connection,
-        transaction,
-        _ANSWERABLE,
-        (State.ISSUED, State.RELEASED),
-        now,
-        reference=certificate.reference,
-        reason=None,
-        detail=None,
-        delivered_at=now if delivered else None,
-        certificate=certificate.certificate,
-        chain=certificate.chain,
-        serial=f"{certificate.serial:x}",
-        not_after=certificate.not_after,
-    )
-    _record(connection, released, now)
-    return released
-
-
-def settle_pending(
-    connection: Connection, transaction: Transaction, reference: str, retry_at: datetime, now: datetime
-) -> Transaction:
-    """SUBMITTING | UNKNOWN -> PENDING: the CA has accepted and not decided.
-
-    Raises:
-        LostRace: somebody else has settled it.
-    """
-    before = frozenset({State.SUBMITTING, State.UNKNOWN})
-    return _settle(connection, transaction, before, State.PENDING, now, reference=reference, retry_at=retry_at)
-
-
-def settle_rejected(
-    connection: Connection, transaction: Transaction, reason: str, detail: str, now: datetime
-) -> Transaction:
-    """SUBMITTING | PENDING -> REJECTED: the CA's final no. The one-time secret is given back.
-
-    Raises:
-        LostRace: somebody else has settled it.
-    """
-    before = frozenset({State.SUBMITTING, State.PENDING})
-    settled = _settle(connection, transaction, before, State.REJECTED, now, reason=reason, detail=detail)
-    connection.execute(statements.GIVE_BACK, {"of": transaction.id})
-    return settled
-
-
-def settle_unknown(connection: Connection, transaction: Transaction, detail: str, now: datetime) -> Transaction:
-    """SUBMITTING -> UNKNOWN: the CA may have issued.
-
-    Raises:
-        LostRace: somebody else has settled it.
-    """
-    return _settle(connection, transaction, _SUBMITTING, State.UNKNOWN, now, detail=detail)
-
-
-def back_to_authorised(connection: Connection, transaction: Transaction, detail: str, now: datetime) -> Transaction:
-    """SUBMITTING -> AUTHORISED: a fault before anything was sent; the device's next try resumes it. No outcome, no event.
-
-    Raises:
-        LostRace: somebody else has settled it.
-    """
-    return _advance(connection, transaction, _SUBMITTING, (State.AUTHORISED,), now, detail=detail, lease_until=None)
-
-
-def quarantine(
-    connection: Connection, transaction: Transaction, certificate: bytes, detail: str, now: datetime
-) -> Transaction:
-    """SUBMITTING -> QUARANTINED: what came back is not what was asked for. The audit keeps it, DER in hex.
-
-    Raises:
-        LostRace: somebody else has settled it.
-    """
-    quarantined = _advance(connection, transaction, _SUBMITTING, (State.QUARANTINED,), now, detail=detail)
-    _record(connection, quarantined, now, certificate=certificate.hex())
-    return quarantined
-
-
-def mark_delivered(connection: Connection, which: UUID, now: datetime) -> None:
-    """Notes the first delivery of a RELEASED certificate; later ones change nothing."""
-    connection.execute(statements.DELIVERED, {"of": which, "delivered_at": now})
-
-
-def _advance(
-    connection: Connection,
-    transaction: Transaction,
-    before: frozenset[State],
-    path: tuple[State, ...],
-    now: datetime,
-    **columns: Any,
-) -> Transaction:
-    """The one way to another state: every move of the path is in TRANSITIONS, and only a row in `before` is moved.
-
-    Raises:
-        IllegalTransition: a fault of this module.
-        LostRace: the row is elsewhere.
-    """
-    for state in before:
-        check_path(state, *path)
-    after = path[-1]
-    columns |= {"state": after, "updated_at": now}
-    own = {"of": transaction.id, "is_open": True if after in OPEN else None}
-    if after not in OPEN | HELD:
-        own["request_key"] = None
-    if connection.execute(statements.move(before), own | columns).rowcount == 0:
-        stood = " or ".join(sorted(before))
-        raise LostRace(f"transaction {transaction.id} cannot become {after}: it is no longer {stood}")
-    return replace(transaction, **columns)
-
-
-def _take_up(connection: Connection, statement: Update, values: dict[str, Any]) -> Transaction:
-    row = connection.execute(statement, values).mappings().first()
-    if row is None:
-        raise LostRace(f"transaction {values['of']} is not to be taken up")
-    return Transaction(**row)
-
-
-def _settle(
-    connection: Connection,
-    transaction: Transaction,
-    before: frozenset[State],
-    after: State,
-    now: datetime,
-    **columns: Any,
-) -> Transaction:
-    """One move and the event that tells of it."""
-    settled = _advance(connection, transaction, before, (after,), now, **columns)
-    _record(connection, settled, now)
-    return settled
-
-
-def _record(connection: Connection, transaction: Transaction, now: datetime, **particulars: audit.Value) -> None:
-    """The event of an outcome: what became of the decision that names the same transaction, and what the backend said."""
+def _record_word(connection: Connection, kind: str, transaction: Transaction, who: str, now: datetime) -> None:
+    """The event of an approver's word."""
     event: dict[str, audit.Value] = {
-        "event": "outcome",
-        "outcome": transaction.state.value,
+        "event": kind,
         "transaction": str(transaction.id),
         "profile": transaction.profile,
-        "reference": transaction.reference,
-        "serial": transaction.serial,
-        "reason": transaction.reason,
+        "who": who,
         "detail": transaction.detail,
-        "latency_seconds": (now - transaction.created_at).total_seconds(),
     }
-    audit.record(connection, now, event | particulars)
+    audit.record(connection, now, event)
 
 
 def _record_decision(connection: Connection, transaction: Transaction) -> None:
     """The event of a decision: who asked for what, and by which rule it is granted."""
     event: dict[str, audit.Value] = {
         "event": "decision",
-        "outcome": "authorised",
+        "outcome": "awaiting-approval" if transaction.state is State.AWAITING_APPROVAL else "authorised",
         "transaction": str(transaction.id),
         "profile": transaction.profile,
         "transaction_id": transaction.transaction_id.decode("ascii", "backslashreplace"),
@@ -317,9 +184,7 @@ def _spend(connection: Connection, new: NewTransaction) -> None:
         "csr_key": new.identity.csr_key,
         "expires_at": spend.expires_at,
     }
-    if connection.execute(statements.SPEND, values).first() is not None:
-        return
-    spent = connection.execute(statements.SPENT_BY, {"of": spend.key}).one()
+    spent = connection.execute(statements.SPEND, values).one()
     if spent.transaction == new.id:
         return
     if spent.csr_key == new.identity.csr_key:
@@ -352,11 +217,11 @@ def _answers(transaction: Transaction, now: datetime) -> bool:
     return transaction.state in HELD and is_fresh and is_valid
 
 
-def _submitting(new: NewTransaction, now: datetime) -> Transaction:
+def _transaction(new: NewTransaction, now: datetime) -> Transaction:
     identity = new.identity
     return Transaction(
         id=new.id,
-        state=State.SUBMITTING,
+        state=new.state,
         idempotency_key=new.idempotency_key,
         profile=identity.profile,
         connector=new.connector,
@@ -373,5 +238,8 @@ def _submitting(new: NewTransaction, now: datetime) -> Transaction:
         grant_attributes=dict(new.grant.attributes),
         created_at=now,
         updated_at=now,
-        lease_until=new.lease_until,
+        due_at=new.due_at,
+        expires_at=new.expires_at,
+        request=new.request,
+        notify=new.grant.notify,
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import InitVar, dataclass, replace
+from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from connectors.api import ApprovedContents, NameAttribute, San
+from connectors.api import ApprovedContents, KeyUsage, NameAttribute, San, SanKind
 from ra.errors import Reason, Refused
 from ra.policy.grant import Grant
 from ra.policy.names import approved_kind
@@ -26,20 +26,22 @@ _SPECIAL = str.maketrans({character: f"\\{character}" for character in ',+"\\<>;
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A yes to one request, and what its certificate is to say. Made by `decide` alone.
+    """A yes to one request, and what its certificate is to say. Made by `decide` alone, and kept by `freeze`.
 
     Attributes:
+        csr: PKCS #10, DER, byte for byte as the device signed it. It may hold the challenge in clear: never log it.
         contents: rebuilt from the profile's allow-lists, not copied from the CSR.
+        profile: its name.
         decided_at: UTC.
 
     Raises:
         TypeError: anybody else tries to make one.
     """
 
-    enrolment: Enrolment
-    grant: Grant
-    profile: Profile
+    csr: bytes = field(repr=False)
     contents: ApprovedContents
+    grant: Grant
+    profile: str
     decided_at: datetime
     seal: InitVar[object]
 
@@ -80,8 +82,48 @@ def decide(
     _check_grant(enrolment, grant, profile)
     for rule in RULES:
         rule(enrolment, strict)
-    contents = _contents(enrolment.csr, profile)
-    return Decision(enrolment=enrolment, grant=grant, profile=profile, contents=contents, decided_at=now, seal=_SEAL)
+    return Decision(
+        csr=enrolment.csr.der,
+        contents=_contents(enrolment.csr, profile),
+        grant=grant,
+        profile=profile.name,
+        decided_at=now,
+        seal=_SEAL,
+    )
+
+
+def freeze(decision: Decision) -> bytes:
+    """A decision as bytes, so that it outlives the process. It holds the CSR: keep it sealed."""
+    contents = decision.contents
+    said = {
+        "subject": [[(each.oid, each.value, each.tag) for each in rdn] for rdn in contents.subject],
+        "subject_alternative_names": [(each.kind, each.value) for each in contents.subject_alternative_names],
+        "spki": contents.spki.hex(),
+        "key_usage": sorted(contents.key_usage),
+        "extended_key_usage": contents.extended_key_usage,
+        "validity_seconds": contents.validity.total_seconds(),
+        "sid": contents.sid,
+        "profile": decision.profile,
+        "decided_at": decision.decided_at.isoformat(),
+    }
+    return json.dumps(said, separators=(",", ":")).encode() + b"\0" + decision.csr
+
+
+def thaw(frozen: bytes, grant: Grant) -> Decision:
+    """The decision that `freeze` kept, with the grant it rests on; only for bytes that nobody else can have made."""
+    head, _, csr = frozen.partition(b"\0")  # JSON writes no zero byte
+    said = json.loads(head)
+    contents = ApprovedContents(
+        subject=tuple(tuple(NameAttribute(*each) for each in rdn) for rdn in said["subject"]),
+        subject_alternative_names=tuple(San(SanKind(kind), value) for kind, value in said["subject_alternative_names"]),
+        spki=bytes.fromhex(said["spki"]),
+        key_usage=frozenset(map(KeyUsage, said["key_usage"])),
+        extended_key_usage=tuple(said["extended_key_usage"]),
+        validity=timedelta(seconds=said["validity_seconds"]),
+        sid=said["sid"],
+    )
+    decided_at = datetime.fromisoformat(said["decided_at"])
+    return Decision(csr=csr, contents=contents, grant=grant, profile=said["profile"], decided_at=decided_at, seal=_SEAL)
 
 
 def _check_grant(enrolment: Enrolment, grant: Grant, profile: Profile) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,21 @@ class Spend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notify:
+    """Somebody who wants to be told what became of the request he has let in.
+
+    Attributes:
+        validator: whose notification it is: its name in the configuration.
+        is_strict: the device gets nothing before the notification is accepted.
+        patience: for so long it is tried; then a certificate that waits for it is revoked.
+    """
+
+    validator: str
+    is_strict: bool
+    patience: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """A request may go on to policy.
 
@@ -29,9 +44,13 @@ class Grant:
         label: which of the validator's secrets or rules it was, for the audit; never the secret.
         attributes: what the validator knows of the device, for policy and audit.
         spend: a one-time secret to spend.
+        notify: whom to tell of the outcome.
+        needs_approval: a person decides before the CA is asked.
     """
 
     method: str
     label: str
     attributes: Mapping[str, str] = field(default_factory=dict)
     spend: Spend | None = None
+    notify: tuple[Notify, ...] = ()
+    needs_approval: bool = False

@@ -24,6 +24,9 @@ RSA_LIMITS_BITS = (1024, 8192)
 
 MAX_VALIDITY_DAYS = 36_500
 
+MAX_WAIT_SECONDS = 30
+"""Nobody is sure to wait longer for an answer."""
+
 ANY_EXTENDED_KEY_USAGE = "2.5.29.37.0"
 
 SUBJECT_ATTRIBUTES: Mapping[str, str] = {
@@ -207,6 +210,16 @@ class Profile:
     """How long before its end a certificate may be renewed by itself, without a challenge. Not in effect yet: every
     request needs its challenge."""
 
+    wait_seconds: int = 15
+    """How long a request is held open for the CA before the device is told PENDING, 0 to 30. Clients give up after 30 to
+    60 seconds, and not all of them poll."""
+
+    pending_expires_days: int = 7
+    """How long the CA, or a person who has to approve, may take. Then the device has to ask anew."""
+
+    revoke_undelivered_after_days: int = 0
+    """How long after it was issued a certificate that no device fetched is revoked; 0: never."""
+
     include_chain: bool = False
     """Whether the reply holds the chain beside the certificate. iOS wants the certificate alone."""
 
@@ -236,6 +249,12 @@ def _limit_complaints(profile: Profile) -> Iterator[str]:
         yield f"default_validity_days must be between 1 and {MAX_VALIDITY_DAYS}"
     if profile.renewal_threshold_days < 0:
         yield "renewal_threshold_days must not be negative"
+    if not 0 <= profile.wait_seconds <= MAX_WAIT_SECONDS:
+        yield f"wait_seconds must be between 0 and {MAX_WAIT_SECONDS}"
+    if not 1 <= profile.pending_expires_days <= MAX_VALIDITY_DAYS:
+        yield f"pending_expires_days must be between 1 and {MAX_VALIDITY_DAYS}"
+    if not 0 <= profile.revoke_undelivered_after_days <= MAX_VALIDITY_DAYS:
+        yield f"revoke_undelivered_after_days must be between 0 and {MAX_VALIDITY_DAYS}"
 
 
 def _usage_complaints(profile: Profile) -> Iterator[str]:

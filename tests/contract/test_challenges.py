@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
 from typing import Any, cast
 
@@ -18,20 +18,22 @@ from ra.challenge.api import Attempt, Deny, Services, Validator, Verdict
 from ra.challenge.combine import Checked
 from ra.policy.grant import Grant
 from ra.scep.csr import Csr
-from tests.fakes.challenges import NOW, FakeServices, attempt
+from tests.fakes.challenges import FakeServices, attempt
+from tests.fakes.one_time import SECRET, FakeSecrets, a_one_time_secret
 
 KINDS = [each.name for each in registry.built_in()]
 
 
 @dataclass
 class AnySecrets:
-    """Has a secret for every reference, another for each."""
+    """Has a secret for every reference, another for each, and a one-time secret that was minted for `lab`."""
 
-    given: dict[str, str] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=lambda: {"one-time": SECRET})
 
     def services(self) -> Services:
-        plain = FakeServices({}).services()
-        return Services(name="lab", directory=plain.directory, now=lambda: NOW, read_secret=self.read, warn=plain.warn)
+        one_time = FakeSecrets()
+        one_time.keep(SECRET, a_one_time_secret(method="lab"))
+        return replace(FakeServices({}, name="lab").services(), read_secret=self.read, one_time=one_time)
 
     def read(self, reference: str) -> Secret:
         return Secret(self.given.setdefault(reference, f"secret no {len(self.given)} of many"))

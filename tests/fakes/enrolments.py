@@ -1,17 +1,26 @@
-"""What an enrolment writes into the journal: distinct from call to call where nothing is said."""
+"""What an enrolment writes into the journal: distinct from call to call where nothing is said; and what it audits."""
 
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from ra.journal.records import NewCertificate, NewTransaction, RequestIdentity
-from ra.policy.grant import Grant, Spend
+from sqlalchemy import Connection
+
+from ra.journal.outbox import NewLetter
+from ra.journal.records import NewCertificate, NewTransaction, RequestIdentity, Transaction
+from ra.journal.settle import issue
+from ra.journal.states import State
+from ra.journal.transactions import authorise
+from ra.policy.grant import Grant, Notify, Spend
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
 
 CHAIN = (b"\x30\x03\x02\x01\x05", b"\x30\x81\x80" + bytes(0x80))
 """Two DER values, one with a long-form length."""
@@ -38,17 +47,28 @@ def an_identity(**changes: str | bytes | None) -> RequestIdentity:
     return replace(identity, **changes)  # type: ignore[arg-type]  # of the field's own type, by the tests' care
 
 
-def a_transaction(identity: RequestIdentity | None = None, *, spend: Spend | None = None) -> NewTransaction:
+def a_transaction(
+    identity: RequestIdentity | None = None,
+    *,
+    spend: Spend | None = None,
+    state: State = State.SUBMITTING,
+    due_at: datetime | None = NOW + MINUTE,
+    expires_at: datetime = NOW + 7 * DAY,
+    notify: tuple[Notify, ...] = (),
+) -> NewTransaction:
     number = next(_numbers)
     return NewTransaction(
         id=UUID(int=number),
+        state=state,
         idempotency_key=UUID(int=number << 64),
         identity=identity or an_identity(),
         contents=digest("contents"),
         connector="lab",
         subject="CN=device",
-        grant=Grant(method="static", label="first", attributes={"team": "blue"}, spend=spend),
-        lease_until=NOW + MINUTE,
+        grant=Grant(method="static", label="first", attributes={"team": "blue"}, spend=spend, notify=notify),
+        request=f"sealed {number}".encode(),
+        due_at=due_at,
+        expires_at=expires_at,
     )
 
 
@@ -56,12 +76,50 @@ def a_secret(key: bytes = b"one-time") -> Spend:
     return Spend(key=key, expires_at=NOW + timedelta(hours=1))
 
 
-def a_certificate(*, not_after: datetime = NOW + timedelta(days=365)) -> NewCertificate:
+def a_certificate(*, not_after: datetime = NOW + 365 * DAY) -> NewCertificate:
     number = next(_numbers)
     return NewCertificate(
-        certificate=b"\x30\x04\x02\x02" + number.to_bytes(2),
+        certificate=b"\x30\x06\x02\x04" + number.to_bytes(4),
         chain=CHAIN,
         serial=(0xABC << 120) + number,
         not_after=not_after,
         reference=f"order {number}",
     )
+
+
+def a_letter(*, is_strict: bool = False, deadline_at: datetime = NOW + 60 * MINUTE) -> NewLetter:
+    number = next(_numbers)
+    return NewLetter(
+        id=UUID(int=number << 96), validator="intune", is_strict=is_strict, notice=b"sealed", deadline_at=deadline_at
+    )
+
+
+def submitting(connection: Connection, new: NewTransaction | None = None) -> Transaction:
+    return authorise(connection, new or a_transaction(), NOW)
+
+
+def released(connection: Connection, new: NewTransaction | None = None, *, delivered: bool = True) -> Transaction:
+    transaction = submitting(connection, new)
+    return issue(connection, transaction, a_certificate(), NOW, delivered=delivered, undelivered_until=None)
+
+
+class Collected:
+    """Takes what is audited in place of a chain, and writes nothing."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[datetime, dict[str, Any]]] = []
+
+    def collect(self, at: datetime, event: str) -> None:
+        self.events.append((at, json.loads(event)))
+
+
+def audited(connection: Connection) -> list[tuple[datetime, dict[str, Any]]]:
+    """The events of a connection that has a Collected."""
+    companion = connection.info["companion"]
+    assert isinstance(companion, Collected)
+    return companion.events
+
+
+def outcomes(connection: Connection) -> list[str]:
+    """In a word each: the outcome, or the kind of an event that has none."""
+    return [str(event.get("outcome", event["event"])) for _, event in audited(connection)]

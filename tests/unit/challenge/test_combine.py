@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
 from typing import cast
+from uuid import UUID
 
 import pytest
 
-from ra.challenge.api import Deny, Unavailable, Validator, Verdict
+from ra.challenge.api import Accepted, Deny, Receipt, Unavailable, Validator, Verdict
 from ra.challenge.combine import AllOf, AnyOf, Checked, FirstMatch
 from ra.errors import Misconfigured
-from ra.policy.grant import Grant, Spend
+from ra.journal.records import Notice, Occasion
+from ra.policy.grant import Grant, Notify, Spend
 from tests.fakes.challenges import NOW, FakeValidator, attempt
 
 COMBINATIONS: dict[str, Callable[[tuple[Checked, ...]], Validator]] = {
@@ -26,6 +29,16 @@ AWAY, AWAY_LONGER = (
     Unavailable(detail="away", retry_after_seconds=60),
 )
 FAULT = RuntimeError("the secret is 12345678")
+TELL_ME = Grant(method="", label="yes", notify=(Notify(validator="me", is_strict=True, patience=timedelta(hours=1)),))
+NOTICE = Notice(
+    id=UUID(int=1),
+    occasion=Occasion.ISSUED,
+    profile="default",
+    transaction=None,
+    transaction_id="7XX",
+    attributes={},
+    csr=b"",
+)
 
 
 class Log:
@@ -34,6 +47,24 @@ class Log:
 
     def __call__(self, name: str, error: Exception) -> None:
         self.entries.append((name, error))
+
+
+class Told(FakeValidator):
+    """A validator that takes notices; `receipt` is returned, or raised."""
+
+    def __init__(self, answer: Verdict, receipt: object) -> None:
+        super().__init__(answer)
+        self.receipt = receipt
+
+    async def notify(self, notice: Notice) -> Receipt:
+        assert notice is NOTICE
+        if isinstance(self.receipt, Exception):
+            raise self.receipt
+        return cast("Receipt", self.receipt)
+
+
+def told(receipt: object, log: Log | None = None) -> Receipt:
+    return asyncio.run(Checked("shared", Told(NO, receipt), log or Log()).notify(NOTICE))
 
 
 def checked(answer: Verdict | Exception, name: str = "one", log: Log | None = None) -> Checked:
@@ -81,6 +112,47 @@ def test_what_is_no_verdict_is_unavailable(answer: object) -> None:
     verdict = ask(checked(cast("Verdict", answer), "shared"))
 
     assert Unavailable(detail="shared: TypeError") == verdict
+
+
+def test_a_grant_that_wants_to_be_told_names_its_own_validator() -> None:
+    verdict = ask(Checked("shared", Told(TELL_ME, Accepted()), Log()))
+
+    assert isinstance(verdict, Grant)
+    assert ["shared"] == [each.validator for each in verdict.notify]
+
+
+def test_a_grant_that_wants_to_be_told_is_void_where_the_validator_takes_no_notices() -> None:
+    verdict = ask(checked(TELL_ME, "shared"))
+
+    assert Unavailable(detail="shared: TypeError") == verdict
+
+
+@pytest.mark.parametrize("receipt", [Accepted(), NO, AWAY])
+def test_the_guard_lets_a_receipt_through(receipt: Receipt) -> None:
+    assert receipt == told(receipt)
+
+
+def test_a_notice_that_raises_is_tried_again_and_logged_and_the_text_stays_out_of_it() -> None:
+    log = Log()
+
+    receipt = told(FAULT, log)
+
+    assert Unavailable(detail="shared: RuntimeError", retry_after_seconds=0) == receipt
+    assert [("shared", FAULT)] == log.entries
+
+
+@pytest.mark.parametrize("receipt", [None, True, "accepted", Accepted, YES])
+def test_what_is_no_receipt_is_not_accepted(receipt: object) -> None:
+    assert Unavailable(detail="shared: TypeError", retry_after_seconds=0) == told(receipt)
+
+
+def test_a_validator_that_takes_no_notices_is_told_nothing() -> None:
+    plain = checked(YES, "shared")
+
+    receipt = asyncio.run(plain.notify(NOTICE))
+
+    assert not plain.takes_notices
+    assert Unavailable(detail="shared: TypeError", retry_after_seconds=0) == receipt
 
 
 @pytest.mark.parametrize("name", ["none", "renewal"])
@@ -182,6 +254,19 @@ def test_all_of_merges_what_the_grants_say() -> None:
 
     attributes = {"serial": "7", "team": "blue", "owner": "ann"}
     assert Grant(method="a+b", label="x+y", attributes=attributes, spend=spend) == verdict
+
+
+def test_all_of_tells_everybody_who_wants_to_know_and_has_a_person_approve_where_one_says_so() -> None:
+    members = (
+        Checked("a", Told(TELL_ME, Accepted()), Log()),
+        Checked("b", Told(replace(TELL_ME, needs_approval=True), Accepted()), Log()),
+    )
+
+    verdict = ask(AllOf(members))
+
+    assert isinstance(verdict, Grant)
+    assert ["a", "b"] == [each.validator for each in verdict.notify]
+    assert verdict.needs_approval
 
 
 def test_all_of_denies_where_the_validators_disagree_about_the_device() -> None:

@@ -1,145 +1,79 @@
+"""What holds for a journal whatever database it is in."""
+
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-import sqlite3
-import stat
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import Connection
 
-from ra.errors import Misconfigured, Refused, Unavailable
-from ra.journal.audit import list_events, record
+from ra.errors import Misconfigured, Unavailable
 from ra.journal.database import Journal
-from ra.journal.statistics import count
-from ra.journal.transactions import authorise, find, get, release
-from tests.fakes.enrolments import NOW, a_certificate, a_secret, a_transaction, an_identity
-from tests.unit.journal.conftest import URL
+from ra.journal.wakeup import announce
+from tests.fakes.notes import (
+    NOWHERE,
+    Fault,
+    Notebook,
+    note,
+    note_and_raise,
+    note_twice,
+    opened,
+    read_words,
+    run,
+    words,
+)
 
-MIB = 1 << 20
-
-
-class Fault(BaseException):
-    """What nothing in the writer catches."""
-
-
-@asynccontextmanager
-async def opened(directory: Path, *, patience_seconds: float = 10.0) -> AsyncIterator[Journal]:
-    journal = await Journal.open(URL, directory=directory, patience_seconds=patience_seconds)
-    try:
-        yield journal
-    finally:
-        await journal.aclose()
-
-
-def note(connection: Connection, word: str) -> str:
-    record(connection, NOW, {"event": word})
-    return word
-
-
-def note_and_raise(connection: Connection, error: BaseException) -> None:
-    note(connection, "undone")
-    raise error
-
-
-def traced(journal: Journal) -> list[str]:
-    """Every statement that SQLite itself is given to write with, from now on."""
-    statements: list[str] = []
-    driver = journal._writing.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    driver.set_trace_callback(statements.append)
-    return statements
-
-
-def words(directory: Path) -> list[str]:
-    """The events that are durable, as another program sees them."""
-    with closing(sqlite3.connect(directory / "ra.db")) as connection:
-        return [row[0] for row in connection.execute("SELECT event ->> 'event' FROM audit ORDER BY seq")]
-
-
-def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(coroutine, 20))
-
-
-# ---------------------------------------------------------------------------------------------- create, open
-
-
-def test_the_file_is_the_owners_and_in_wal_mode(directory: Path) -> None:
-    with closing(sqlite3.connect(directory / "ra.db")) as connection:
-        assert ("wal",) == connection.execute("PRAGMA journal_mode").fetchone()
-    assert 0o600 == stat.S_IMODE((directory / "ra.db").stat().st_mode)
-
-
-def test_creating_what_exists_leaves_it_as_it_is(directory: Path) -> None:
-    async def body() -> None:
-        async with opened(directory) as journal:
-            await journal.write(partial(note, word="kept"))
-
-        Journal.create(URL, directory=directory)
-
-    run(body())
-    assert ["kept"] == words(directory)
+# ---------------------------------------------------------------------------------------------- place
 
 
 @pytest.mark.parametrize(
-    "url", ["ra.db", "sqlite://", "sqlite:///:memory:", "postgresql://host/ra", "sqlite+x:///ra.db"]
+    "url",
+    [
+        "ra.db",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite+x:///ra.db",
+        "mysql://host/ra",
+        "postgresql://host",
+        "a://b:c",
+    ],
 )
-def test_a_url_that_names_no_sqlite_file_is_refused_with_what_to_write_instead(tmp_path: Path, url: str) -> None:
-    with pytest.raises(Misconfigured, match=r"write sqlite:///ra\.db"):
+def test_a_url_that_names_no_database_is_refused_with_what_to_write_instead(tmp_path: Path, url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"write sqlite:///ra\.db or postgresql://USER@HOST/NAME"):
         Journal.create(url, directory=tmp_path)
-
-
-def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match=r"absent/ra\.db cannot be written"):
-        Journal.create("sqlite:///absent/ra.db", directory=tmp_path)
-
-
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
-    (tmp_path / "ra.db").write_bytes(b"something else" * 100)
-
-    with pytest.raises(Misconfigured, match="file is not a database"):
-        Journal.create(URL, directory=tmp_path)
-
-
-def test_a_journal_that_was_not_created_is_not_opened(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="does not exist"):
-        run(opened(tmp_path).__aenter__())  # type: ignore[arg-type]  # it raises before there is a journal
 
 
 # ---------------------------------------------------------------------------------------------- write
 
 
-def test_what_is_written_is_durable_when_the_call_returns(directory: Path) -> None:
+def test_what_is_written_is_durable_when_the_call_returns(journal_url: str) -> None:
     async def body() -> None:
-        async with opened(directory) as journal:
+        async with opened(journal_url) as journal:
             assert "said" == await journal.write(partial(note, word="said"))
-            assert ["said"] == words(directory)
+            assert ["said"] == words(journal_url)
 
     run(body())
 
 
-def test_what_waits_together_is_committed_together(directory: Path) -> None:
+def test_what_waits_together_is_committed_together(journal_url: str) -> None:
+    companion = Notebook()
+
     async def body() -> None:
-        async with opened(directory) as journal:
-            statements = traced(journal)
+        async with opened(journal_url, companion=companion) as journal:
             await asyncio.gather(*(journal.write(partial(note, word=str(number))) for number in range(20)))
-            assert 1 == statements.count("COMMIT")
 
     run(body())
-    assert [str(number) for number in range(20)] == words(directory)
+    assert ["committed"] == companion.told
+    assert [str(number) for number in range(20)] == words(journal_url)
 
 
-def test_an_operation_that_fails_is_undone_alone(directory: Path) -> None:
+def test_an_operation_that_fails_is_undone_alone(journal_url: str) -> None:
     error = LookupError("the operation's own")
 
     async def body() -> None:
-        async with opened(directory) as journal:
+        async with opened(journal_url) as journal:
             results = await asyncio.gather(
                 journal.write(partial(note, word="before")),
                 journal.write(partial(note_and_raise, error=error)),
@@ -149,128 +83,75 @@ def test_an_operation_that_fails_is_undone_alone(directory: Path) -> None:
             assert ("before", error, "after") == tuple(results)
 
     run(body())
-    assert ["before", "after"] == words(directory)
+    assert ["before", "after"] == words(journal_url)
 
 
-def test_a_refused_secret_leaves_no_transaction(directory: Path) -> None:
-    thief = a_transaction(spend=a_secret())
-
-    async def body() -> None:
-        async with opened(directory) as journal:
-            await journal.write(lambda c: authorise(c, a_transaction(spend=a_secret()), NOW))
-            with pytest.raises(Refused):
-                await journal.write(lambda c: authorise(c, thief, NOW))
-            key = thief.identity
-            assert await journal.read(lambda c: find(c, key.profile, key.signer_key, key.transaction_id)) is None
-
-    run(body())
-
-
-def test_identical_requests_at_once_become_one_transaction(directory: Path) -> None:
-    first = a_transaction()
+def test_a_statement_that_fails_is_its_operations_own_failure(journal_url: str) -> None:
+    def break_a_rule(connection: Connection) -> None:
+        note(connection, "undone")
+        connection.exec_driver_sql("INSERT INTO facts (name, value) VALUES (NULL, NULL)")
 
     async def body() -> None:
-        async with opened(directory) as journal:
-            same = [a_transaction(first.identity) for _ in range(16)]
-            written = await asyncio.gather(*(journal.write(partial(authorise, new=new, now=NOW)) for new in same))
-            assert 1 == len({transaction.id for transaction in written})
-
-    run(body())
-
-
-def test_a_full_disk_is_unavailable_until_there_is_room(directory: Path) -> None:
-    async def body() -> None:
-        async with opened(directory) as journal:
-            await journal.write(partial(note, word="before"))
-            journal._writing.exec_driver_sql("PRAGMA max_page_count = 1")
+        async with opened(journal_url) as journal:
             results = await asyncio.gather(
-                journal.write(partial(note, word="x" * MIB)),
-                journal.write(partial(note, word="small")),
+                journal.write(partial(note, word="before")), journal.write(break_a_rule), return_exceptions=True
+            )
+            assert ["before", "IntegrityError"] == [results[0], type(results[1]).__name__]
+
+    run(body())
+    assert ["before"] == words(journal_url)
+
+
+def test_the_companion_writes_with_the_operations_it_belongs_to(journal_url: str) -> None:
+    companion = Notebook()
+
+    def note_twice_and_raise(connection: Connection) -> None:
+        note_twice(connection, "undone")
+        raise LookupError
+
+    async def body() -> None:
+        async with opened(journal_url, companion=companion) as journal:
+            await asyncio.gather(
+                journal.write(partial(note_twice, word="one")),
+                journal.write(note_twice_and_raise),
+                journal.write(partial(note_twice, word="two")),
                 return_exceptions=True,
             )
-            journal._writing.exec_driver_sql("PRAGMA max_page_count = 1000000")
-            await journal.write(partial(note, word="after"))
-            assert ["the database: database or disk is full"] * 2 == [str(each) for each in results]
-            assert {Unavailable} == {type(each) for each in results}
 
     run(body())
-    assert ["before", "after"] == words(directory)
+    assert ["one", "two", "with one", "with two"] == sorted(words(journal_url))
+    assert {"abandoned", "committed"} == set(companion.told)
 
 
-def test_another_programs_transaction_is_waited_for_without_stopping_the_loop(directory: Path) -> None:
+def test_the_points_before_and_after_the_commit_are_named(journal_url: str) -> None:
+    seen: list[tuple[str, list[str]]] = []
+
+    def look(point: str) -> None:
+        seen.append((point, words(journal_url)))
+
     async def body() -> None:
-        async with opened(directory) as journal:
-            with closing(sqlite3.connect(directory / "ra.db", isolation_level=None)) as program:
-                program.execute("BEGIN IMMEDIATE")
-                writing = asyncio.create_task(journal.write(partial(note, word="said")))
-                await asyncio.wait({writing}, timeout=0.05)
-                assert not writing.done()
-                program.execute("COMMIT")
-            assert "said" == await writing
+        async with opened(journal_url, reached=look) as journal:
+            await journal.write(partial(note, word="said"))
 
     run(body())
+    assert [("journal:before-commit", []), ("journal:after-commit", ["said"])] == seen
 
 
-def test_another_processs_writer_is_waited_for_without_stopping_the_loop(directory: Path) -> None:
+def test_what_is_cancelled_before_its_turn_is_not_written(journal_url: str) -> None:
     async def body() -> None:
-        async with opened(directory) as journal:
-            lock = os.open(directory / "ra.db.lock", os.O_RDWR)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            writing = asyncio.create_task(journal.write(partial(note, word="said")))
-            await asyncio.wait({writing}, timeout=0.05)
-            assert not writing.done()
-            os.close(lock)
-            assert "said" == await writing
-
-    run(body())
-
-
-def test_what_comes_while_another_process_writes_is_committed_with_what_waited_already(directory: Path) -> None:
-    async def body() -> None:
-        async with opened(directory) as journal:
-            commits = traced(journal)
-            lock = os.open(directory / "ra.db.lock", os.O_RDWR)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            early = asyncio.create_task(journal.write(partial(note, word="early")))
-            await asyncio.wait({early}, timeout=0.05)
-            late = asyncio.create_task(journal.write(partial(note, word="late")))
-            await asyncio.wait({late}, timeout=0.05)
-            os.close(lock)
-            await asyncio.gather(early, late)
-            assert 1 == commits.count("COMMIT")
-
-    run(body())
-    assert ["early", "late"] == words(directory)
-
-
-def test_a_turn_that_does_not_come_is_unavailable_and_nothing_is_committed_later(directory: Path) -> None:
-    async def body() -> None:
-        async with opened(directory, patience_seconds=0.05) as journal:
-            lock = os.open(directory / "ra.db.lock", os.O_RDWR)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with pytest.raises(Unavailable, match="in time"):
-                await journal.write(partial(note, word="late"))
-            os.close(lock)
-
-    run(body())
-    assert [] == words(directory)
-
-
-def test_what_is_cancelled_before_its_turn_is_not_written(directory: Path) -> None:
-    async def body() -> None:
-        async with opened(directory) as journal:
+        async with opened(journal_url) as journal:
             writing = asyncio.create_task(journal.write(partial(note, word="cancelled")))
             await asyncio.sleep(0)
             writing.cancel()
             await journal.write(partial(note, word="said"))
 
     run(body())
-    assert ["said"] == words(directory)
+    assert ["said"] == words(journal_url)
 
 
-def test_closing_finishes_what_was_accepted_and_refuses_what_comes_later(directory: Path) -> None:
+def test_closing_finishes_what_was_accepted_and_refuses_what_comes_later(journal_url: str) -> None:
     async def body() -> None:
-        async with opened(directory) as journal:
+        async with opened(journal_url) as journal:
             writing = [asyncio.create_task(journal.write(partial(note, word=str(number)))) for number in range(100)]
             await asyncio.sleep(0)
         await asyncio.gather(*writing)
@@ -279,12 +160,12 @@ def test_closing_finishes_what_was_accepted_and_refuses_what_comes_later(directo
             await journal.write(partial(note, word="late"))
 
     run(body())
-    assert [str(number) for number in range(100)] == words(directory)
+    assert [str(number) for number in range(100)] == words(journal_url)
 
 
-def test_a_writer_that_dies_leaves_nobody_waiting(directory: Path) -> None:
+def test_a_writer_that_dies_leaves_nobody_waiting_and_nothing_locked(journal_url: str) -> None:
     async def body() -> None:
-        async with opened(directory) as journal:
+        async with opened(journal_url) as journal:
             results = await asyncio.gather(
                 journal.write(partial(note_and_raise, error=Fault())),
                 journal.write(partial(note, word="beside")),
@@ -294,54 +175,90 @@ def test_a_writer_that_dies_leaves_nobody_waiting(directory: Path) -> None:
             assert not journal.is_alive
             with pytest.raises(Unavailable):
                 await journal.write(partial(note, word="after"))
-            async with opened(directory) as another:
+            async with opened(journal_url) as another:
                 await another.write(partial(note, word="another process"))
 
     run(body())
-    assert ["another process"] == words(directory)
+    assert ["another process"] == words(journal_url)
 
 
 # ---------------------------------------------------------------------------------------------- read
 
 
-def test_a_read_sees_what_is_committed_also_after_one_that_failed(directory: Path) -> None:
-    new = a_transaction()
-
+def test_a_read_sees_what_is_committed_also_after_one_that_failed(journal_url: str) -> None:
     def read_and_raise(connection: Connection) -> None:
-        connection.exec_driver_sql("SELECT * FROM audit").first()
+        read_words(connection)
         raise LookupError
 
     async def body() -> None:
-        async with opened(directory) as journal:
-            await journal.write(partial(note, word="said"))
+        async with opened(journal_url) as journal:
+            await journal.write(partial(note, word="one"))
             with pytest.raises(LookupError):
                 await journal.read(read_and_raise)
-            await journal.write(lambda c: authorise(c, new, NOW))
-            assert new.id == (await journal.read(lambda c: get(c, new.id))).id
-            assert ["said", "decision"] == [each.event["event"] for each in await journal.read(list_events)]
+            await journal.write(partial(note, word="two"))
+            assert ["one", "two"] == await journal.read(read_words)
 
     run(body())
 
 
-def test_a_read_that_writes_is_refused(directory: Path) -> None:
+def test_a_read_that_writes_is_refused(journal_url: str) -> None:
     async def body() -> None:
-        async with opened(directory) as journal:
-            with pytest.raises(Unavailable, match="readonly"):
+        async with opened(journal_url) as journal:
+            with pytest.raises(Unavailable, match=r"read-?only"):
                 await journal.read(partial(note, word="never"))
 
     run(body())
-    assert [] == words(directory)
+    assert [] == words(journal_url)
 
 
-def test_certificates_are_counted_and_renewals_among_them(directory: Path) -> None:
+# ---------------------------------------------------------------------------------------------- wait_for_work
+
+
+def note_and_announce(connection: Connection) -> None:
+    note(connection, "work")
+    announce(connection)
+
+
+def test_who_waits_for_work_is_woken_by_a_commit_that_announces_some(journal_url: str) -> None:
     async def body() -> None:
-        async with opened(directory) as journal:
-            for renewal_signer in (None, None, b"r" * 32):
-                new = a_transaction(an_identity(renewal_signer=renewal_signer))
-                transaction = await journal.write(partial(authorise, new=new, now=NOW))
-                settle = partial(release, transaction=transaction, now=NOW, delivered=True)
-                await journal.write(partial(settle, certificate=a_certificate()))
-            statistics = await journal.read(count)
-            assert (3, 1) == (statistics.issued, statistics.renewals)
+        async with opened(journal_url) as journal:
+            waiting = [asyncio.create_task(journal.wait_for_work(60)) for _ in range(2)]
+            while not all(each.done() for each in waiting):
+                await journal.write(note_and_announce)
 
     run(body())
+
+
+def test_who_waits_for_work_sleeps_through_commits_that_announce_none(journal_url: str) -> None:
+    async def body() -> None:
+        async with opened(journal_url) as journal:
+            waiting = asyncio.create_task(journal.wait_for_work(60))
+            for number in range(20):
+                await journal.write(partial(note, word=str(number)))
+            assert not waiting.done()
+            waiting.cancel()
+
+    run(body())
+
+
+def test_waiting_for_work_ends_by_itself(journal_url: str) -> None:
+    async def body() -> None:
+        async with opened(journal_url) as journal:
+            await journal.wait_for_work(0.01)
+
+    run(body())
+
+
+# ---------------------------------------------------------------------------------------------- open
+
+
+def test_a_journal_that_was_not_created_is_not_opened(empty_database_url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"does not exist|run `scep-ra db upgrade`"):
+        run(opened(empty_database_url).__aenter__())  # type: ignore[arg-type]  # it raises before there is a journal
+
+
+def test_a_journal_in_a_directory_or_on_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"absent/ra\.db cannot be written"):
+        Journal.create("sqlite:///absent/ra.db", directory=tmp_path)
+    with pytest.raises(Misconfigured, match=r"postgresql://ra:\*\*\*@127\.0\.0\.1:1/ra: .*refused"):
+        Journal.create("postgresql://ra:secret@127.0.0.1:1/ra", directory=NOWHERE)

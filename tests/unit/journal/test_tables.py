@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import given
@@ -8,11 +9,13 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.schema import CreateTable
 
-from ra.journal.tables import DerSequence, Instant, metadata, split_der
+from ra.journal.tables import DerSequence, Instant, NotifyList, metadata, split_der
+from ra.policy.grant import Notify
 
 SQLITE = SQLiteDialect()
 POSTGRESQL = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy does not annotate it
 OFFSETS = st.builds(timezone, st.timedeltas(timedelta(hours=-14), timedelta(hours=14)))
+PATIENCE = st.integers(0, 10**9).map(lambda seconds: timedelta(seconds=seconds))
 TIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=OFFSETS)  # noqa: DTZ001 - bounds are naive
 
 
@@ -48,6 +51,13 @@ def test_a_time_is_stored_as_microseconds_of_utc() -> None:
 
     assert 3_600_000_001 == Instant().process_bind_param(datetime(1970, 1, 1, 2, 0, 0, 1, tzinfo=paris), SQLITE)
     assert datetime(1970, 1, 1, tzinfo=UTC) == Instant().process_result_value(0, SQLITE)
+
+
+@given(st.lists(st.builds(Notify, validator=st.text(), is_strict=st.booleans(), patience=PATIENCE)))
+def test_whom_to_tell_survives(told: list[Notify]) -> None:
+    stored = NotifyList().process_bind_param(tuple(told), SQLITE)
+
+    assert tuple(told) == NotifyList().process_result_value(json.loads(json.dumps(stored)), SQLITE)
 
 
 def test_every_table_can_be_made_on_postgresql() -> None:

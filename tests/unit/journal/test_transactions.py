@@ -1,93 +1,82 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, select
 
+from connectors.api import RevocationReason
 from ra.errors import Reason, Refused
-from ra.journal.audit import list_events
-from ra.journal.records import NewTransaction, RequestIdentity, Transaction
+from ra.journal.records import NewTransaction, RequestIdentity
+from ra.journal.settle import back_to_authorised, expire, issue, revoke, settle_rejected
 from ra.journal.statements import MAX_ALIASES
-from ra.journal.states import LostRace, State
-from ra.journal.tables import aliases
+from ra.journal.states import IllegalTransition, LostRace, State
+from ra.journal.tables import aliases, outbox, spent_secrets
 from ra.journal.transactions import (
     REDELIVERY,
+    approve,
     authorise,
-    authorise_anew,
-    back_to_authorised,
+    begin,
+    deny,
     find,
     get,
     mark_delivered,
-    quarantine,
     recall,
-    release,
     remember,
-    resume,
-    retake,
-    settle_pending,
-    settle_rejected,
-    settle_unknown,
 )
+from ra.policy.grant import Notify
 from tests.fakes.enrolments import (
-    CHAIN,
+    DAY,
     MINUTE,
     NOW,
     a_certificate,
+    a_letter,
     a_secret,
     a_transaction,
     an_identity,
+    audited,
     digest,
+    outcomes,
+    released,
+    submitting,
 )
 
 OTHER = digest("another")
 MICROSECOND = timedelta(microseconds=1)
 
 
-def submitting(connection: Connection, new: NewTransaction | None = None) -> Transaction:
-    return authorise(connection, new or a_transaction(), NOW)
+# ---------------------------------------------------------------------------------------------- authorise
 
 
-def released(connection: Connection, new: NewTransaction, *, delivered: bool = True) -> Transaction:
-    return release(connection, authorise(connection, new, NOW), a_certificate(), NOW, delivered=delivered)
-
-
-def outcomes(connection: Connection) -> list[object]:
-    return [each.event["outcome"] for each in list_events(connection)]
-
-
-# ---------------------------------------------------------------------------------------------- authorise, release
-
-
-def test_what_is_authorised_is_submitting_and_comes_back_as_it_was_written(connection: Connection) -> None:
-    new = a_transaction()
+@pytest.mark.parametrize("state", [State.AUTHORISED, State.AWAITING_APPROVAL, State.SUBMITTING])
+def test_what_is_authorised_comes_back_as_it_was_written(connection: Connection, state: State) -> None:
+    notify = (Notify(validator="intune", is_strict=True, patience=MINUTE),)
+    new = a_transaction(state=state, notify=notify)
 
     written = authorise(connection, new, NOW)
 
     assert written == get(connection, new.id)
     assert (new.id, new.idempotency_key, NOW) == (written.id, written.idempotency_key, written.created_at)
-    assert (State.SUBMITTING, new.lease_until) == (written.state, written.lease_until)
-    assert ("static", "first", {"team": "blue"}) == (
-        written.grant_method,
-        written.grant_label,
-        written.grant_attributes,
+    assert (state, new.due_at, new.expires_at, new.request) == (
+        written.state,
+        written.due_at,
+        written.expires_at,
+        written.request,
     )
+    assert replace(new.grant, spend=None) == written.grant
     assert written.is_named_by(new.identity)
 
 
-def test_what_is_released_holds_its_certificate_and_comes_back_as_it_was_written(connection: Connection) -> None:
-    new = a_transaction()
-    certificate = a_certificate()
-    transaction = authorise(connection, new, NOW)
+@pytest.mark.parametrize("state", sorted(set(State) - {State.AUTHORISED, State.AWAITING_APPROVAL, State.SUBMITTING}))
+def test_nothing_begins_in_any_other_state(connection: Connection, state: State) -> None:
+    new = a_transaction(state=state)
 
-    written = release(connection, transaction, certificate, NOW + MINUTE, delivered=True)
+    with pytest.raises(IllegalTransition):
+        authorise(connection, new, NOW)
 
-    assert written == get(connection, new.id)
-    assert (State.RELEASED, NOW + MINUTE) == (written.state, written.delivered_at)
-    assert (certificate.certificate, CHAIN) == (written.certificate, written.chain)
-    assert (certificate.not_after, certificate.reference) == (written.not_after, written.reference)
+    assert find(connection, "default", new.identity.signer_key, new.identity.transaction_id) is None
 
 
 def test_a_decision_and_its_outcome_leave_one_event_each_that_say_who_what_why_and_how_long(
@@ -96,11 +85,11 @@ def test_a_decision_and_its_outcome_leave_one_event_each_that_say_who_what_why_a
     new = a_transaction(an_identity(transaction_id=b"\x00id"))
     certificate = a_certificate()
     transaction = authorise(connection, new, NOW)
-    release(connection, transaction, certificate, NOW + MINUTE, delivered=True)
+    issue(connection, transaction, certificate, NOW + MINUTE, delivered=True, undelivered_until=None)
 
-    decision, outcome = list_events(connection)
+    (decided_at, decision), (settled_at, outcome) = audited(connection)
 
-    assert (NOW, NOW + MINUTE) == (decision.at, outcome.at)
+    assert (NOW, NOW + MINUTE) == (decided_at, settled_at)
     assert {
         "event": "decision",
         "outcome": "authorised",
@@ -115,7 +104,7 @@ def test_a_decision_and_its_outcome_leave_one_event_each_that_say_who_what_why_a
         "grant_label": "first",
         "grant_attributes": {"team": "blue"},
         "connector": "lab",
-    } == decision.event
+    } == decision
     assert {
         "event": "outcome",
         "outcome": "released",
@@ -126,7 +115,7 @@ def test_a_decision_and_its_outcome_leave_one_event_each_that_say_who_what_why_a
         "reason": None,
         "detail": None,
         "latency_seconds": 60.0,
-    } == outcome.event
+    } == outcome
 
 
 def test_a_request_that_was_decided_already_is_no_second_decision(connection: Connection) -> None:
@@ -138,167 +127,119 @@ def test_a_request_that_was_decided_already_is_no_second_decision(connection: Co
     assert ["authorised"] == outcomes(connection)
 
 
-@pytest.mark.parametrize(
-    ("settle", "outcome"),
-    [
-        (lambda c, t: settle_pending(c, t, "order 1", NOW + MINUTE, NOW), State.PENDING),
-        (lambda c, t: settle_rejected(c, t, "policy", "not you", NOW), State.REJECTED),
-        (lambda c, t: settle_unknown(c, t, "no answer", NOW), State.UNKNOWN),
-        (lambda c, t: quarantine(c, t, b"\x30\x00", "another key", NOW), State.QUARANTINED),
-    ],
-)
-def test_every_other_outcome_is_committed_with_one_event(
-    connection: Connection, settle: Callable[..., Transaction], outcome: State
-) -> None:
-    transaction = submitting(connection)
-
-    settled = settle(connection, transaction)
-
-    assert outcome == settled.state
-    assert settled == get(connection, transaction.id)
-    assert ["authorised", outcome.value] == outcomes(connection)
+# ---------------------------------------------------------------------------------------------- begin
 
 
-@pytest.mark.parametrize(
-    "settle",
-    [
-        lambda c, t: settle_pending(c, t, "order 1", NOW + MINUTE, NOW),
-        lambda c, t: settle_unknown(c, t, "no answer", NOW),
-    ],
-)
-def test_what_was_open_for_a_while_is_released_in_the_end(
-    connection: Connection, settle: Callable[..., Transaction]
-) -> None:
-    new = a_transaction()
-    settled = settle(connection, submitting(connection, new))
+def test_what_was_authorised_for_later_begins_once(connection: Connection) -> None:
+    authorised = authorise(connection, a_transaction(state=State.AUTHORISED), NOW)
 
-    written = release(connection, settled, a_certificate(), NOW + MINUTE, delivered=False)
+    begun = begin(connection, authorised, NOW, due_at=NOW + 2 * MINUTE)
 
-    assert (State.RELEASED, None, None) == (written.state, written.delivered_at, written.detail)
-    assert written == recall(connection, new.identity, NOW + MINUTE)
+    assert (State.SUBMITTING, NOW + 2 * MINUTE, authorised.idempotency_key) == (
+        begun.state,
+        begun.due_at,
+        begun.idempotency_key,
+    )
+    assert begun == get(connection, authorised.id)
+    assert ["authorised", "submitting"] == outcomes(connection)
+    with pytest.raises(LostRace):
+        begin(connection, authorised, NOW, due_at=NOW + 2 * MINUTE)
 
 
-def test_what_is_quarantined_is_kept_as_evidence(connection: Connection) -> None:
-    quarantine(connection, submitting(connection), b"\x30\x00", "another key", NOW)
+def test_whoever_has_slept_while_it_was_sent_and_came_back_does_not_begin_it(connection: Connection) -> None:
+    slept = authorise(connection, a_transaction(state=State.AUTHORISED), NOW)
+    begun = begin(connection, slept, NOW, due_at=NOW + 2 * MINUTE)
+    back_to_authorised(connection, begun, "refused", NOW + 3 * MINUTE, NOW)
 
-    event = list_events(connection)[-1].event
+    with pytest.raises(LostRace):
+        begin(connection, slept, NOW, due_at=NOW + 2 * MINUTE)
 
-    assert ("another key", "3000") == (event["detail"], event["certificate"])
+
+# ---------------------------------------------------------------------------------------------- an approver's word
 
 
-def test_a_fault_before_sending_is_no_outcome_and_is_resumed_with_the_same_idempotency_key(
+def waiting(connection: Connection, **values: Any) -> NewTransaction:
+    new = a_transaction(state=State.AWAITING_APPROVAL, due_at=NOW + 7 * DAY, **values)
+    authorise(connection, new, NOW)
+    return new
+
+
+def test_what_waits_for_approval_is_due_as_soon_as_it_is_approved(connection: Connection) -> None:
+    new = waiting(connection)
+
+    approved = approve(connection, new.id, "alice", NOW + DAY)
+
+    assert (State.AUTHORISED, NOW + DAY, new.request) == (approved.state, approved.due_at, approved.request)
+    assert approved == get(connection, new.id) == recall(connection, new.identity, NOW + DAY)
+    assert ["awaiting-approval", "approved"] == outcomes(connection)
+    assert "alice" == audited(connection)[-1][1]["who"]
+
+
+def test_what_is_denied_is_over_and_its_secret_stays_spent(connection: Connection) -> None:
+    new = waiting(connection, spend=a_secret())
+
+    denied = deny(connection, new.id, "alice", "not one of ours", NOW + DAY)
+
+    assert (State.REJECTED, None, None, "not one of ours") == (
+        denied.state,
+        denied.due_at,
+        denied.request,
+        denied.detail,
+    )
+    assert denied == get(connection, new.id)
+    assert recall(connection, new.identity, NOW + DAY) is None
+    assert ["awaiting-approval", "denied"] == outcomes(connection)
+    assert ("alice", "not one of ours") == (audited(connection)[-1][1]["who"], audited(connection)[-1][1]["detail"])
+    with pytest.raises(Refused):
+        authorise(connection, a_transaction(new.identity, spend=a_secret()), NOW + DAY)
+
+
+def test_of_a_denial_somebody_is_told_in_the_same_commit_and_the_request_is_kept_until_then(
     connection: Connection,
 ) -> None:
-    first = submitting(connection)
-    back = back_to_authorised(connection, first, "connection refused", NOW)
+    new = waiting(connection)
 
-    resumed = resume(connection, first.id, first.csr_info, first.contents, lease_until=NOW + MINUTE, now=NOW)
+    deny(connection, new.id, "alice", "no", NOW, letters=(a_letter(),))
 
-    assert (State.AUTHORISED, None) == (back.state, back.lease_until)
-    assert (State.SUBMITTING, first.idempotency_key, first.created_at) == (
-        resumed.state,
-        resumed.idempotency_key,
-        resumed.created_at,
-    )
-    assert ["authorised"] == outcomes(connection)
+    assert [new.id] == connection.execute(select(outbox.c.transaction)).scalars().all()
+    assert new.request == get(connection, new.id).request
 
 
-@pytest.mark.parametrize("changed", ["csr_info", "contents"])
-def test_another_request_does_not_resume_it(connection: Connection, changed: str) -> None:
-    first = submitting(connection)
-    back_to_authorised(connection, first, "connection refused", NOW)
-    same = {"csr_info": first.csr_info, "contents": first.contents} | {changed: OTHER}
+def test_an_approver_has_one_word_and_on_what_waits_for_it_alone(connection: Connection) -> None:
+    other, denied, approved = submitting(connection), waiting(connection), waiting(connection)
+    deny(connection, denied.id, "alice", "no", NOW)
+    approve(connection, approved.id, "alice", NOW)
 
-    with pytest.raises(LostRace):
-        resume(connection, first.id, same["csr_info"], same["contents"], lease_until=NOW + MINUTE, now=NOW)
-
-
-def test_an_unused_authorisation_is_replaced_by_a_new_one(connection: Connection) -> None:
-    identity = an_identity()
-    first = authorise(connection, a_transaction(identity, spend=a_secret()), NOW)
-    back_to_authorised(connection, first, "connection refused", NOW)
-    new = a_transaction(identity, spend=a_secret())
-
-    anew = authorise_anew(connection, first.id, new, NOW + MINUTE)
-
-    assert (first.id, first.transaction_id, new.idempotency_key, NOW + MINUTE) == (
-        anew.id,
-        anew.transaction_id,
-        anew.idempotency_key,
-        anew.created_at,
-    )
-    assert State.SUBMITTING is anew.state
-    assert ["authorised", "authorised"] == outcomes(connection)
+    for which in (other.id, denied.id, approved.id):
+        before = get(connection, which)
+        with pytest.raises(LostRace):
+            approve(connection, which, "bob", NOW)
+        with pytest.raises(LostRace):
+            deny(connection, which, "bob", "no", NOW)
+        assert before == get(connection, which)
 
 
-def test_what_was_sent_is_not_authorised_anew(connection: Connection) -> None:
-    first = submitting(connection)
-
-    with pytest.raises(LostRace):
-        authorise_anew(connection, first.id, a_transaction(), NOW)
+# ---------------------------------------------------------------------------------------------- delivery
 
 
-def test_of_two_that_settle_the_second_loses_and_changes_nothing(connection: Connection) -> None:
+def test_what_is_fetched_is_nobodys_concern_any_more(connection: Connection) -> None:
     transaction = submitting(connection)
-    release(connection, transaction, a_certificate(), NOW, delivered=True)
-    before = get(connection, transaction.id)
+    issue(connection, transaction, a_certificate(), NOW, delivered=False, undelivered_until=NOW + DAY)
 
-    with pytest.raises(LostRace):
-        settle_unknown(connection, transaction, "too late", NOW)
+    first = mark_delivered(connection, transaction.id, NOW + MINUTE)
+    second = mark_delivered(connection, transaction.id, NOW + 2 * MINUTE)
 
-    assert before == get(connection, transaction.id)
-    assert ["authorised", "released"] == outcomes(connection)
-
-
-def test_of_two_that_resume_the_second_loses(connection: Connection) -> None:
-    transaction = submitting(connection)
-    back_to_authorised(connection, transaction, "refused", NOW)
-    csr_info, contents = transaction.csr_info, transaction.contents
-    resume(connection, transaction.id, csr_info, contents, lease_until=NOW + MINUTE, now=NOW)
-
-    with pytest.raises(LostRace):
-        resume(connection, transaction.id, csr_info, contents, lease_until=NOW + MINUTE, now=NOW)
+    assert (NOW + MINUTE, None) == (first.delivered_at, first.due_at)
+    assert first == second == get(connection, transaction.id)
 
 
-# ---------------------------------------------------------------------------------------------- a lost answer
+def test_a_certificate_that_is_being_revoked_is_not_marked_as_delivered(connection: Connection) -> None:
+    transaction = released(connection, delivered=False)
+    revoking = revoke(connection, transaction, RevocationReason.UNSPECIFIED, "nobody fetched it", NOW)
 
+    stands = mark_delivered(connection, transaction.id, NOW + MINUTE)
 
-def test_an_unknown_outcome_is_taken_up_once_with_the_same_request(connection: Connection) -> None:
-    transaction = submitting(connection)
-    settle_unknown(connection, transaction, "reset", NOW)
-
-    taken = retake(
-        connection, transaction.id, transaction.csr_info, transaction.contents, lease_until=NOW + MINUTE, now=NOW
-    )
-
-    assert (State.SUBMITTING, transaction.idempotency_key) == (taken.state, taken.idempotency_key)
-    with pytest.raises(LostRace):
-        retake(
-            connection, transaction.id, transaction.csr_info, transaction.contents, lease_until=NOW + MINUTE, now=NOW
-        )
-
-
-def test_a_submission_is_taken_up_when_its_lease_has_ended_and_not_before(connection: Connection) -> None:
-    transaction = submitting(connection)
-    same, ends = (transaction.csr_info, transaction.contents), NOW + MINUTE
-
-    with pytest.raises(LostRace):
-        retake(connection, transaction.id, same[0], same[1], lease_until=ends + MINUTE, now=ends - MICROSECOND)
-    taken = retake(connection, transaction.id, same[0], same[1], lease_until=ends + MINUTE, now=ends)
-
-    assert ends + MINUTE == taken.lease_until
-
-
-@pytest.mark.parametrize("differs", ["csr_info", "contents"])
-def test_a_lost_answer_is_not_taken_up_by_a_request_that_asks_for_or_is_granted_something_else(
-    connection: Connection, differs: str
-) -> None:
-    transaction = submitting(connection)
-    settle_unknown(connection, transaction, "reset", NOW)
-    attempt = {"csr_info": transaction.csr_info, "contents": transaction.contents} | {differs: OTHER}
-
-    with pytest.raises(LostRace):
-        retake(connection, transaction.id, **attempt, lease_until=NOW + MINUTE, now=NOW)
+    assert revoking == stands == get(connection, transaction.id)
 
 
 # ---------------------------------------------------------------------------------------------- the same request
@@ -392,7 +333,8 @@ def test_the_same_certificate_is_handed_out_until_an_hour_after_the_first_delive
 
 def test_an_expired_certificate_is_not_handed_out(connection: Connection) -> None:
     new = a_transaction()
-    release(connection, authorise(connection, new, NOW), a_certificate(not_after=NOW + MINUTE), NOW, delivered=False)
+    certificate = a_certificate(not_after=NOW + MINUTE)
+    issue(connection, submitting(connection, new), certificate, NOW, delivered=False, undelivered_until=None)
 
     assert recall(connection, new.identity, NOW + MINUTE - MICROSECOND) is not None
     assert recall(connection, new.identity, NOW + MINUTE) is None
@@ -491,7 +433,7 @@ def test_a_secret_that_another_key_has_spent_is_an_alarm(connection: Connection)
     with pytest.raises(Refused) as refused:
         authorise(connection, thief, NOW)
 
-    assert Reason.CHALLENGE_REFUSED == refused.value.reason
+    assert (Reason.CHALLENGE_REFUSED, True) == (refused.value.reason, refused.value.alarm)
 
 
 def test_a_secret_that_the_same_key_has_spent_on_other_names_is_refused_without_alarm(connection: Connection) -> None:
@@ -502,7 +444,7 @@ def test_a_secret_that_the_same_key_has_spent_on_other_names_is_refused_without_
     with pytest.raises(Refused) as refused:
         authorise(connection, a_transaction(other, spend=a_secret()), NOW)
 
-    assert (Refused, Reason.CHALLENGE_REFUSED) == (type(refused.value), refused.value.reason)
+    assert (Reason.CHALLENGE_REFUSED, False) == (refused.value.reason, refused.value.alarm)
 
 
 def test_the_same_request_may_present_its_secret_again(connection: Connection) -> None:
@@ -529,3 +471,21 @@ def test_after_issuance_a_spent_secret_authorises_nothing_afresh(connection: Con
 
     with pytest.raises(Refused):
         authorise(connection, a_transaction(new.identity, spend=a_secret()), NOW + REDELIVERY)
+
+
+def test_what_has_expired_gives_its_secret_back(connection: Connection) -> None:
+    new = a_transaction(state=State.AUTHORISED, spend=a_secret())
+    expire(connection, authorise(connection, new, NOW), "7 days", None, NOW + 7 * DAY)
+
+    second = authorise(connection, a_transaction(new.identity, spend=a_secret()), NOW + 7 * DAY)
+
+    assert State.SUBMITTING is second.state
+
+
+def test_that_a_secret_is_spent_is_kept_with_the_key_and_for_as_long_as_the_secret_says(connection: Connection) -> None:
+    secret, new = a_secret(), a_transaction(spend=a_secret())
+    authorise(connection, new, NOW)
+
+    (row,) = connection.execute(select(spent_secrets)).all()
+
+    assert (secret.key, new.id, new.identity.csr_key, secret.expires_at) == tuple(row)

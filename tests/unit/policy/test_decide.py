@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connectors.api import ApprovedContents, KeyUsage, NameAttribute, San, SanKind
 from ra.errors import Reason, Refused
-from ra.policy.decide import Decision, decide, requested_names_digest
+from ra.policy.decide import Decision, decide, freeze, requested_names_digest, thaw
 from ra.policy.grant import Grant
 from ra.policy.profile import EXTENDED_KEY_USAGES, Profile
 from ra.policy.sid import SID_EXTENSION
@@ -41,7 +43,7 @@ def test_nobody_else_makes_a_decision() -> None:
 
     with pytest.raises(TypeError, match=r"made by ra\.policy\.decide\.decide alone"):
         Decision(
-            enrolment=decision.enrolment,
+            csr=decision.csr,
             grant=decision.grant,
             profile=decision.profile,
             contents=decision.contents,
@@ -117,12 +119,34 @@ def test_what_a_connector_would_copy_and_we_would_leave_out_is_refused() -> None
     assert Reason.EXTENSION_NOT_ALLOWED is refusal.value.reason
 
 
-def test_a_plain_request_passes_for_a_connector_that_copies_and_keeps_its_profile() -> None:
-    plain = profile()
+def test_a_plain_request_passes_for_a_connector_that_copies() -> None:
+    request = enrolment()
 
-    decision = decide(enrolment(), GRANT, plain, NOW, explicit_contents=False)
+    decision = decide(request, GRANT, profile(), NOW, explicit_contents=False)
 
-    assert decision.profile is plain
+    assert (request.csr.der, profile().name) == (decision.csr, decision.profile)
+
+
+# ---------------------------------------------------------------- kept
+
+
+def test_a_decision_comes_out_of_its_bytes_as_it_went_in() -> None:
+    names = (san("dns", "b.example"), san("ip", "192.0.2.1"))
+    decision = decided(
+        subject=subject(("2.5.4.10", "Exämple"), ("2.5.4.3", "device")),
+        subject_alternative_names=names,
+        extensions=(extension(SID_EXTENSION, SID_VALUE),),
+        options={"allow_sid_extension": True},
+    )
+
+    assert decision == thaw(freeze(decision), GRANT)
+
+
+@given(st.binary(max_size=300))
+def test_whatever_bytes_a_csr_has_it_keeps_them(der: bytes) -> None:
+    head, _, _ = freeze(decided()).partition(b"\0")
+
+    assert der == thaw(head + b"\0" + der, GRANT).csr
 
 
 @pytest.mark.parametrize(
