@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -32,13 +32,15 @@ EventDict = MutableMapping[str, Any]
 # ---------------------------------------------------------------- metrics
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One row of the table. A metric with `buckets` (seconds) is a histogram, any other a counter."""
+    """One row of the table. A metric with `buckets` (seconds) is a histogram; any other is a counter, or a gauge."""
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
 
+
+_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0)
 
 ANSWERED = Metric(
     name="scep_ra_pki_operations_total",
@@ -49,7 +51,7 @@ ANSWER_SECONDS = Metric(
     name="scep_ra_pki_operation_seconds",
     help="From a PKIOperation's last byte read to its answer",
     labels=("profile", "message_type"),
-    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0),
+    buckets=_SECONDS,
 )
 HTTP_REQUESTS = Metric(
     name="scep_ra_http_requests_total",
@@ -76,11 +78,59 @@ QUIRKS = Metric(
     help="Oddities seen in messages",
     labels=("profile", "quirk"),
 )
+NOTIFICATIONS = Metric(
+    name="scep_ra_notifications_total",
+    help="Attempts to tell a validator of an outcome: accepted, refused, failed (tried again) or dead (given up)",
+    labels=("validator", "occasion", "outcome"),
+)
+CONNECTOR_SECONDS = Metric(
+    name="scep_ra_connector_seconds",
+    help="What a CA was asked for, how that ended, and how long it took",
+    labels=("connector", "operation", "outcome"),
+    buckets=_SECONDS,
+)
+GATE_IN_USE = Metric(
+    name="scep_ra_connector_requests_in_flight", help="Requests that a CA is working on", labels=("connector",)
+)
+GATE_WAITING = Metric(
+    name="scep_ra_connector_requests_waiting", help="Requests that wait for their turn at a CA", labels=("connector",)
+)
+GATE_OPEN = Metric(
+    name="scep_ra_connector_left_alone",
+    help="Processes that leave a CA alone for some seconds, because it fails again and again",
+    labels=("connector",),
+)
+ENROLMENTS_IN_FLIGHT = Metric(
+    name="scep_ra_enrolments_in_flight", help="Enrolments that have been let in and are not answered yet"
+)
+ENROLMENTS_SENT_AWAY = Metric(
+    name="scep_ra_enrolments_sent_away_total",
+    help="New enrolments answered 503 before they were opened: too many in flight, or the process is late (lag)",
+    labels=("profile", "why"),
+)
+LAG = Metric(name="scep_ra_event_loop_lag_seconds", help="How late a process does what is due; that of the latest one")
 FAULTS = Metric(
     name="scep_ra_faults_total",
     help="Requests answered 500: each is a defect of scep-ra, and the log says where",
 )
-METRICS = (ANSWERED, ANSWER_SECONDS, HTTP_REQUESTS, ALARMS, CONNECTOR_FAILURES, LEGACY, QUIRKS, FAULTS)
+METRICS = (
+    ANSWERED,
+    ANSWER_SECONDS,
+    HTTP_REQUESTS,
+    ALARMS,
+    CONNECTOR_FAILURES,
+    LEGACY,
+    QUIRKS,
+    NOTIFICATIONS,
+    CONNECTOR_SECONDS,
+    GATE_IN_USE,
+    GATE_WAITING,
+    GATE_OPEN,
+    ENROLMENTS_IN_FLIGHT,
+    ENROLMENTS_SENT_AWAY,
+    LAG,
+    FAULTS,
+)
 
 
 class PrometheusMetrics:
@@ -93,19 +143,24 @@ class PrometheusMetrics:
     def __init__(self, multiprocess_directory: Path | None = None) -> None:
         self._own = CollectorRegistry()
         self._directory = multiprocess_directory
+        if multiprocess_directory is not None:
+            _forget_the_dead(multiprocess_directory)
         self._answered = self._counter(ANSWERED)
-        self._answer_seconds = Histogram(
-            ANSWER_SECONDS.name,
-            ANSWER_SECONDS.help,
-            ANSWER_SECONDS.labels,
-            registry=self._own,
-            buckets=ANSWER_SECONDS.buckets,
-        )
+        self._answer_seconds = self._histogram(ANSWER_SECONDS)
+        self._connector_seconds = self._histogram(CONNECTOR_SECONDS)
         self._http_requests = self._counter(HTTP_REQUESTS)
         self._alarms = self._counter(ALARMS)
         self._connector_failures = self._counter(CONNECTOR_FAILURES)
         self._legacy = self._counter(LEGACY)
         self._quirks = self._counter(QUIRKS)
+        self._notifications = self._counter(NOTIFICATIONS)
+        self._gate_in_use = self._gauge(GATE_IN_USE)
+        self._gate_waiting = self._gauge(GATE_WAITING)
+        self._gate_open = self._gauge(GATE_OPEN)
+        self._gates: dict[str, tuple[_Level, _Level, _Level]] = {}
+        self._enrolments_in_flight = _Level(self._gauge(ENROLMENTS_IN_FLIGHT))
+        self._enrolments_sent_away = self._counter(ENROLMENTS_SENT_AWAY)
+        self._lag = _Level(self._gauge(LAG, "livemax"))
         self._faults = self._counter(FAULTS)
 
     def answered(self, profile: str, message_type: str, outcome: str, seconds: float) -> None:
@@ -118,11 +173,36 @@ class PrometheusMetrics:
     def connector_failed(self, connector: str, kind: str) -> None:
         self._connector_failures.labels(connector, kind).inc()
 
+    def connector_called(self, connector: str, operation: str, outcome: str, seconds: float) -> None:
+        """What `connectors.api.Services.observe` is told; `operation` and `outcome` are from small fixed sets of words."""
+        self._connector_seconds.labels(connector, operation, outcome).observe(seconds)
+
     def legacy_used(self, profile: str, algorithm: str) -> None:
         self._legacy.labels(profile, algorithm).inc()
 
     def quirk_seen(self, profile: str, quirk: str) -> None:
         self._quirks.labels(profile, quirk).inc()
+
+    def notified(self, validator: str, occasion: str, outcome: str) -> None:
+        self._notifications.labels(validator, occasion, outcome).inc()
+
+    def gate_changed(self, connector: str, *, in_use: int, waiting: int, is_open: bool) -> None:
+        levels = self._gates.get(connector)
+        if levels is None:
+            gauges = (self._gate_in_use, self._gate_waiting, self._gate_open)
+            first, second, third = (_Level(gauge.labels(connector)) for gauge in gauges)
+            levels = self._gates[connector] = first, second, third
+        for level, value in zip(levels, (in_use, waiting, is_open), strict=True):
+            level.set(value)
+
+    def enrolments_changed(self, in_flight: int) -> None:
+        self._enrolments_in_flight.set(in_flight)
+
+    def sent_away(self, profile: str, why: str) -> None:
+        self._enrolments_sent_away.labels(profile, why).inc()
+
+    def lagged(self, seconds: float) -> None:
+        self._lag.set(round(seconds, 3))
 
     def http_answered(self, operation: str, status: int) -> None:
         self._http_requests.labels(operation, str(status)).inc()
@@ -140,6 +220,34 @@ class PrometheusMetrics:
 
     def _counter(self, metric: Metric) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self._own)
+
+    def _histogram(self, metric: Metric) -> Histogram:
+        return Histogram(metric.name, metric.help, metric.labels, registry=self._own, buckets=metric.buckets)
+
+    def _gauge(self, metric: Metric, mode: Literal["livesum", "livemax"] = "livesum") -> Gauge:
+        """Of the processes that live, summed up or the greatest."""
+        return Gauge(metric.name, metric.help, metric.labels, registry=self._own, multiprocess_mode=mode)
+
+
+class _Level:
+    """A gauge that is written when it changes alone: several are told of every enrolment, and a write costs microseconds."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+        self._value: float = 0
+
+    def set(self, value: float) -> None:
+        if value != self._value:
+            self._value = value
+            self._gauge.set(value)
+
+
+def _forget_the_dead(directory: Path) -> None:
+    """A process that was killed leaves its gauges behind: the next one that starts throws them away."""
+    for path in directory.glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if not Path("/proc", pid).exists():
+            path.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------- logs

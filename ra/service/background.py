@@ -21,8 +21,12 @@ class Background(Generic[T]):
     def start(self, key: Hashable, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        task.add_done_callback(lambda done: self._forget(key, done))
         return task
+
+    def _forget(self, key: Hashable, done: asyncio.Task[T]) -> None:
+        if self._tasks.get(key) is done:
+            del self._tasks[key]
 
     def running(self, key: Hashable) -> asyncio.Task[T] | None:
         return self._tasks.get(key)

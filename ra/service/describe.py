@@ -24,7 +24,7 @@ def capabilities(endpoint: Endpoint) -> bytes:
 
 def ca_certificates(endpoint: Endpoint) -> tuple[bytes, ...]:
     """What GetCACert shows, DER: the RA's certificates first, then the issuer, then what is above it (Q5)."""
-    return (*endpoint.identities[0].certificates, *endpoint.ca_chain)
+    return (*endpoint.identities[0].certificates, *endpoint.backend.ca_chain)
 
 
 def ca_certificate_message(endpoint: Endpoint) -> tuple[bytes, MediaType]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from connectors.api import Connector
 from ra.challenge.api import Validator
 from ra.policy.profile import Profile
 from ra.scep.keys import Identity
+from ra.service.backend import Backend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,19 +17,16 @@ class Endpoint:
 
     Attributes:
         ca_id: the integer that selects it in `?ca_id=`.
-        connector_name: as in the configuration.
+        backend: who issues.
         validator: None only where the profile says that no challenge is required.
         identities: the RA's, newest first; the first is shown by GetCACert, all of them decrypt.
-        ca_chain: DER, the issuing certificate first.
     """
 
     profile: Profile
     ca_id: int | None
-    connector_name: str
-    connector: Connector
+    backend: Backend
     validator: Validator | None
     identities: tuple[Identity, ...]
-    ca_chain: tuple[bytes, ...]
 
 
 class Directory:

@@ -8,17 +8,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from connectors.api import Capability
 from ra.challenge.api import Attempt, Deny
 from ra.challenge.api import Unavailable as NotNow
 from ra.errors import Reason, Refused, Unavailable
-from ra.journal import audit, transactions
+from ra.journal import audit, outbox, transactions
 from ra.journal.database import Journal
-from ra.journal.records import RequestIdentity, Transaction
+from ra.journal.records import RequestIdentity
 from ra.policy.decide import Decision, decide, requested_names_digest
 from ra.policy.grant import Grant
 from ra.scep.messages import Enrolment
 from ra.service.endpoint import Endpoint
+from ra.service.notices import Notices
 from ra.service.ports import Clock
 from ra.service.replies import Told
 from ra.service.submit import Submissions
@@ -32,19 +35,20 @@ OPEN_GRANT = Grant(method="none", label="no challenge is required")
 class Enrolments:
     """Decides about enrolments and hands them on."""
 
-    def __init__(self, *, journal: Journal, submissions: Submissions, clock: Clock) -> None:
+    def __init__(self, *, journal: Journal, submissions: Submissions, notices: Notices, clock: Clock) -> None:
         self._journal = journal
         self._submissions = submissions
+        self._notices = notices
         self._clock = clock
 
     async def enrol(self, endpoint: Endpoint, request: Enrolment, arrived_at: datetime) -> Told:
         """Steps 4 to 7 of a PKIOperation; the others are in `PkiOperation.answer`.
 
-        4. `recall`: the same request again gets the same answer, or takes up an attempt that was cut short.
+        4. `recall`: the same request again gets the same answer.
         5. `authenticate`: a challenge validator says who is asking. Nothing is spent yet.
         6. `decide`: policy, which only an authenticated request learns about.
-        7. `submit`: commit (row, spent secret, audit), ask the CA, check what came back, commit (outcome, audit). From
-           the first commit on, the work goes on whether or not the device still listens.
+        7. `authorise` and `submit`: commit (row, spent secret, audit), ask the CA, check what came back, commit
+           (outcome, audit). From the first commit on, the work goes on whether or not the device still listens.
 
         Raises:
             Refused: the device is told FAILURE.
@@ -53,32 +57,14 @@ class Enrolments:
         identity = request_identity(endpoint, request)
         known = await self._journal.read(lambda c: transactions.recall(c, identity, arrived_at))  # (4)
         if known is not None:
-            return await self._repeat(endpoint, request, identity, known)
+            return await self._submissions.present(endpoint, identity, known)
         grant = await self._authenticate(endpoint, request, arrived_at)  # (5)
         async with self._recording_refusals(endpoint, request, grant):
             decision = self._decide(endpoint, request, grant)  # (6)
-            transaction, is_ours = await self._submissions.authorise(endpoint, decision, identity)  # (7)
-        if is_ours:
-            return await self._submissions.submit(endpoint, decision, transaction)
-        return await self._repeat(endpoint, request, identity, transaction)  # an identical request was faster
-
-    async def _repeat(
-        self, endpoint: Endpoint, request: Enrolment, identity: RequestIdentity, known: Transaction
-    ) -> Told:
-        if not self._submissions.may_take_up(endpoint, known):
-            return await self._submissions.present(endpoint, identity, known)
-        grant = Grant(method=known.grant_method, label=known.grant_label, attributes=known.grant_attributes)
-        async with self._recording_refusals(endpoint, request, grant):
-            decision = self._decide(endpoint, request, grant)
-        if self._submissions.still_holds(endpoint, decision, identity, known):
-            return await self._submissions.take_up(endpoint, decision, identity, known)
-        grant = await self._authenticate(endpoint, request, self._clock.now())
-        async with self._recording_refusals(endpoint, request, grant):
-            decision = self._decide(endpoint, request, grant)
-            transaction, is_ours = await self._submissions.authorise_anew(endpoint, decision, identity, known)
-        if is_ours:
-            return await self._submissions.submit(endpoint, decision, transaction)
-        return await self._submissions.present(endpoint, identity, transaction)
+            begun = await self._submissions.authorise(endpoint, decision, identity)  # (7)
+        if begun.is_ours:
+            return await self._submissions.submit(endpoint, begun)
+        return await self._submissions.present(endpoint, identity, begun.transaction)  # an identical request was faster
 
     async def _authenticate(self, endpoint: Endpoint, request: Enrolment, arrived_at: datetime) -> Grant:
         if endpoint.validator is None:
@@ -104,7 +90,7 @@ class Enrolments:
                 raise Unavailable(detail, seconds)
 
     def _decide(self, endpoint: Endpoint, request: Enrolment, grant: Grant) -> Decision:
-        explicit = Capability.EXPLICIT_CONTENTS in endpoint.connector.capabilities
+        explicit = endpoint.backend.can(Capability.EXPLICIT_CONTENTS)
         return decide(request, grant, endpoint.profile, self._clock.now(), explicit_contents=explicit)
 
     @asynccontextmanager
@@ -132,7 +118,21 @@ class Enrolments:
             "detail": error.detail,
         }
         now = self._clock.now()
-        await self._journal.write(lambda c: audit.record(c, now, event))
+        letters = self._notices.refusals(
+            grant,
+            endpoint.profile.name,
+            str(request.outer.header.transaction_id),
+            request.csr.der,
+            now,
+            reason=error.reason.name,
+            detail=error.detail,
+        )
+
+        def record(connection: Connection) -> None:
+            audit.record(connection, now, event)
+            outbox.put(connection, None, letters, now)
+
+        await self._journal.write(record)
 
 
 def request_identity(endpoint: Endpoint, request: Enrolment) -> RequestIdentity:

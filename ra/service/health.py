@@ -6,18 +6,28 @@ Without the database or the keys nothing can be answered; a CA that is away leav
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
+from uuid import UUID
 
 from cryptography import x509
 
-from connectors.api import Connector
 from ra.errors import Unavailable
+from ra.journal import claims
 from ra.journal.database import Journal
-from ra.journal.statistics import count
+from ra.journal.transactions import find
+from ra.service.backend import Backend
 from ra.service.endpoint import Directory
 from ra.service.ports import Clock
+
+LEAST_FREE_BYTES = 32 << 20
+"""A disk with less than that is seen while it still takes what is under way: some thousand enrolments."""
+
+_LEASE, _NOBODY = "health", UUID(int=0)
+"""A job that nobody does: to take it is to write a row."""
 
 
 class Status(StrEnum):
@@ -41,42 +51,69 @@ class HealthReport:
 
 
 class Health:
-    def __init__(self, *, directory: Directory, journal: Journal, clock: Clock, deadline_seconds: float = 3.0) -> None:
+    """Looks at everything, each time that it is asked.
+
+    `disk` is a directory on the file system that a database in a file fills; None where a server keeps the database.
+    """
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        journal: Journal,
+        clock: Clock,
+        disk: Path | None = None,
+        least_free_bytes: int = LEAST_FREE_BYTES,
+        deadline_seconds: float = 3.0,
+    ) -> None:
         self._directory = directory
         self._journal = journal
         self._clock = clock
+        self._disk = disk
+        self._least_free_bytes = least_free_bytes
         self._deadline_seconds = deadline_seconds
 
     async def check(self) -> HealthReport:
         components = {"database": await self._database()}
         now = self._clock.now()
-        connectors: dict[str, Connector] = {}
+        backends: dict[str, Backend] = {}
         for endpoint in self._directory:
             components[f"keys of profile {endpoint.profile.name}"] = _keys(endpoint.identities[0].certificates, now)
-            connectors[endpoint.connector_name] = endpoint.connector
-        for name, connector in connectors.items():
-            components[f"connector {name}"] = await self._connector(connector)
+            backends[endpoint.backend.name] = endpoint.backend
+        for name, backend in backends.items():
+            components[f"connector {name}"] = await self._connector(backend)
         return HealthReport(status=_overall(components), components=components)
 
     async def _database(self) -> Component:
-        """Takes the writer's turn without writing, and reads a table: a full disk is not seen before it is written to."""
+        """Writes something small, as a disk that takes no more is not seen before, and looks for what is not there."""
+        now = self._clock.now()
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                await self._journal.write(lambda _: None)
-                await self._journal.read(count)
-        except Unavailable as error:
-            return Component(status=Status.FAILED, detail=str(error))
-        except TimeoutError:
-            return Component(status=Status.FAILED, detail="takes no writes")
+                await self._journal.write(lambda c: claims.take_lease(c, _LEASE, _NOBODY, now, now))
+                await self._journal.read(lambda c: find(c, "", b"", b""))
+            free = free_bytes(self._disk) if self._disk else self._least_free_bytes
+        except (Unavailable, OSError) as error:
+            what = "takes no writes" if isinstance(error, TimeoutError) else str(error)
+            return Component(status=Status.FAILED, detail=what)
+        if free < self._least_free_bytes:
+            return Component(status=Status.FAILED, detail=f"its disk is nearly full: {free >> 20} MiB are free")
         return Component(status=Status.OK, detail="answers")
 
-    async def _connector(self, connector: Connector) -> Component:
+    async def _connector(self, backend: Backend) -> Component:
+        if backend.gate.is_open:
+            return Component(status=Status.DEGRADED, detail="fails again and again, and is left alone for some seconds")
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                health = await connector.health()
+                health = await backend.connector.health()
         except Exception as error:  # noqa: BLE001 - the edge of a plugin: what it raises is its state
             return Component(status=Status.DEGRADED, detail=f"does not answer: {type(error).__name__}")
         return Component(status=Status.OK if health.ready else Status.DEGRADED, detail=health.detail)
+
+
+def free_bytes(directory: Path) -> int:
+    """What may still be written to its file system, by who is not its superuser."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
 
 
 def _keys(certificates: tuple[bytes, ...], now: datetime) -> Component:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,8 +15,9 @@ from ra.scep.enveloped import addresses
 from ra.scep.errors import Answerable, Unreadable
 from ra.scep.header import Header
 from ra.scep.keys import Identity
-from ra.scep.messages import CertPoll, CertQuery, Deferral, Enrolment, Issuance, Reply, Request
+from ra.scep.messages import CertPoll, CertQuery, Deferral, Enrolment, Issuance, Outer, Reply, Request
 from ra.scep.names import MessageType
+from ra.service.admission import Admission
 from ra.service.endpoint import Endpoint
 from ra.service.enrol import Enrolments
 from ra.service.outcome import OUTCOMES, refusal, refused
@@ -55,6 +57,7 @@ class PkiOperation:
         metrics: Metrics,
         refusals: RefusalLog,
         failure_floor_seconds: float,
+        admission: Admission | None = None,
     ) -> None:
         self._enrolments = enrolments
         self._polls = polls
@@ -63,13 +66,14 @@ class PkiOperation:
         self._metrics = metrics
         self._refusals = refusals
         self._failure_floor_seconds = failure_floor_seconds
+        self._admission = admission
 
     async def answer(self, endpoint: Endpoint, message: bytes) -> Answer:
         """Answers one request.
 
         1. The HTTP shape is read by the caller (ra/web), which hands over `message`, DER or BER.
         2. `read_outer`: parse, find the one signer, verify (RFC 8894 §3.1, §3.2). No signer, no answer.
-        3. `read_inner`: one private operation; parse; check the CSR's own signature (§3.3).
+        3. `read_inner`: one private operation; parse; check the CSR's own signature (§3.3). Not before it is admitted.
         4. to 7. recall, authenticate, decide, submit: `Enrolments.enrol`; for CertPoll `Polls.poll`.
         8. `write_reply`, signed by the identity the request addressed.
 
@@ -96,12 +100,16 @@ class PkiOperation:
         except Answerable as error:
             return await self._refuse(endpoint, error.header, refused(error), started)
         try:
-            request = read_inner(outer, endpoint.identities, profile.legacy, self._entropy)  # (3)
-            self._count_what_is_odd(endpoint, request)
-            told = await self._carry_out(endpoint, request, arrived_at)  # (4) to (7)
+            async with self._admitted(endpoint, outer):
+                request = read_inner(outer, endpoint.identities, profile.legacy, self._entropy)  # (3)
+                self._count_what_is_odd(endpoint, request)
+                told = await self._carry_out(endpoint, request, arrived_at)  # (4) to (7)
         except (Answerable, Refused) as error:
             return await self._refuse(endpoint, outer.header, refused(error), started)
         return self._seal(endpoint, request, told)  # (8)
+
+    def _admitted(self, endpoint: Endpoint, outer: Outer) -> AbstractAsyncContextManager[None]:
+        return self._admission.admitted(endpoint.profile.name, outer) if self._admission else nullcontext()
 
     async def _carry_out(self, endpoint: Endpoint, request: Request, arrived_at: datetime) -> Told:
         match request:

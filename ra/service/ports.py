@@ -38,3 +38,18 @@ class Metrics(Protocol):
 
     def quirk_seen(self, profile: str, quirk: str) -> None:
         """One oddity of a message, from a small fixed set of words."""
+
+    def notified(self, validator: str, occasion: str, outcome: str) -> None:
+        """One attempt to tell a validator: `outcome` is accepted, refused, failed (it is tried again) or dead."""
+
+    def gate_changed(self, connector: str, *, in_use: int, waiting: int, is_open: bool) -> None:
+        """How many ask a CA, how many wait for their turn, and whether it is left alone for a while."""
+
+    def enrolments_changed(self, in_flight: int) -> None:
+        """How many enrolments this process has let in and not answered yet."""
+
+    def sent_away(self, profile: str, why: str) -> None:
+        """One new enrolment that was answered 503 unopened: `why` is in-flight or lag."""
+
+    def lagged(self, seconds: float) -> None:
+        """How late the event loop is."""

@@ -33,7 +33,7 @@ def tell(endpoint: Endpoint, transaction: Transaction) -> Told:
         return Told(reply=Issuance(certificates=(transaction.certificate, *chain)))
     if transaction.state is State.REJECTED:
         raise Refused(Reason.CA_REFUSED, transaction.detail or "")
-    if transaction.state in FINAL:
+    if transaction.state in FINAL or transaction.state is State.REVOKING:
         raise Refused(Reason.TRANSACTION_CLOSED, f"the transaction is {transaction.state}")
     return Told(reply=Deferral(), detail=f"{transaction.state}: {transaction.detail or 'in hand'}")
 
@@ -46,5 +46,5 @@ async def deliver(journal: Journal, endpoint: Endpoint, transaction: Transaction
         Unavailable: the journal cannot be written.
     """
     if transaction.state is State.RELEASED and transaction.delivered_at is None:
-        await journal.write(lambda c: mark_delivered(c, transaction.id, now))
+        transaction = await journal.write(lambda c: mark_delivered(c, transaction.id, now))
     return tell(endpoint, transaction)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self, get_type_hints
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -49,8 +51,13 @@ def _name(value: str) -> str:
 
 
 def _database_url(value: str) -> str:
-    if not value.startswith("sqlite:///"):
-        raise ValueError('write "sqlite:///ra.db"')
+    if value.startswith("sqlite:///"):
+        return value
+    parts = urlsplit(value)
+    if parts.scheme != "postgresql" or not parts.path.strip("/"):
+        raise ValueError('write "sqlite:///ra.db" or "postgresql://USER@HOST/NAME"')
+    if parts.password is not None or "password" in parse_qs(parts.query):
+        raise ValueError('take the password out of it, and write password = "file:PATH" or "env:NAME" below it')
     return value
 
 
@@ -64,6 +71,18 @@ def _digest(value: str) -> str:
     if not re.fullmatch("[0-9a-f]{64}", value):
         raise ValueError("write 64 hexadecimal digits")
     return value
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _on_unknown(value: object) -> object:
+    if value == "hold":
+        return None
+    match = re.fullmatch(r"resubmit_after ([1-9][0-9]{0,5})([smhd])", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('write "hold", or "resubmit_after 15m" with a number and one of s, m, h, d')
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 _COMBINATION = 'write a name, or one of { all_of = ["…"] }, { any_of = ["…"] }, { first_match = ["…"] }'
@@ -123,8 +142,14 @@ class Server(Section):
     """A uniform failure is answered no sooner, so that its time says nothing."""
     receive_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 20.0
     """Until when a request must have arrived whole."""
+    shutdown_notice_seconds: Annotated[int, Field(ge=0, le=300)] = 0
+    """For so long after SIGTERM `/readyz` says 503 and everything is still answered, so that a load balancer sends devices
+    elsewhere first: a little more than the time between two of its probes."""
     shutdown_grace_seconds: Annotated[int, Field(ge=1, le=300)] = 20
-    """How long running requests may take to end after SIGTERM."""
+    """How long running requests may take to end after that. What the CA is still asked about is waited for, too."""
+    max_enrolments_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """How many enrolments one process answers at once. Beyond that, new ones are told to come back (HTTP 503); polls, and
+    what is known already, are always answered."""
     tls: Tls | None = None
     """HTTPS on both listeners; without it a proxy may speak HTTPS in front."""
     api_key_secret: SecretReference | None = None
@@ -137,7 +162,13 @@ class Database(Section):
     """Where the journal is kept."""
 
     url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///ra.db"
-    """A relative path lies beside the configuration file."""
+    """`sqlite:///PATH`, beside the configuration file where the path is relative; or `postgresql://USER@HOST/NAME`, with
+    what libpq understands behind it, such as `?sslmode=verify-full`."""
+    password: SecretReference | None = None
+    """Of PostgreSQL's user: `file:PATH` or `env:NAME`."""
+    key: SecretReference = "file:journal.key"
+    """The journal's own key, 32 bytes in base64: it seals stored requests and one-time secrets. A file is made with a new
+    journal. Keep a copy of it, apart from the database; all replicas share it."""
 
 
 class PluginSettings(Section):
@@ -151,6 +182,39 @@ class PluginSettings(Section):
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+class ConnectorSettings(PluginSettings):
+    """A certificate authority: what its type knows, and what holds for every type."""
+
+    max_concurrent: Annotated[int, Field(ge=1, le=1000)] = 20
+    """How many requests one process sends it at once."""
+    max_waiting: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """How many requests wait in one process for their turn; more wait in the journal."""
+    issue_timeout_seconds: Annotated[float, Field(gt=0, le=55)] = 50.0
+    """How long the CA is given for one answer; after that the answer counts as lost."""
+    on_unknown: Annotated[timedelta | None, BeforeValidator(_on_unknown, json_schema_input_type=str)] = None
+    """What becomes of a lost answer of a CA that cannot say what it has issued: `hold` leaves it to a person,
+    `resubmit_after 15m` asks again after that time. Then there may be two certificates: it is counted and listed."""
+
+
+class RetentionSettings(Section):
+    """How long what has ended is kept, in days. What is open, or still to be told to somebody, is always kept."""
+
+    rejected_days: Annotated[int, Field(ge=1)] = 90
+    """Requests that the CA or an approver refused."""
+    expired_days: Annotated[int, Field(ge=1)] = 90
+    """Requests that were not decided in time."""
+    revoked_days: Annotated[int, Field(ge=1)] = 365
+    """Certificates that were revoked."""
+    released_days_after_expiry: Annotated[int, Field(ge=1)] = 90
+    """Certificates that were handed out, counted from the end of their validity."""
+    secrets_days_after_expiry: Annotated[int, Field(ge=1)] = 30
+    """One-time secrets, and that they were spent, counted from when they expired."""
+    dead_letters_days: Annotated[int, Field(ge=1)] = 90
+    """Notifications that were given up."""
+    audit_days: Annotated[int, Field(ge=0)] = 0
+    """Audit events that are sealed by a checkpoint; 0: for ever."""
 
 
 class IdentitySettings(Section):
@@ -259,7 +323,9 @@ class Settings(Section):
     """The listeners and what holds for every request."""
     database: Database = Database()
     """Where the journal is kept."""
-    connectors: dict[Name, PluginSettings]
+    retention: RetentionSettings = RetentionSettings()
+    """How long what has ended is kept."""
+    connectors: dict[Name, ConnectorSettings]
     """The CAs that issue, by name."""
     challenges: dict[Name, PluginSettings] = {}
     """What lets a request in, by name."""

@@ -40,7 +40,7 @@ def build_public(services: Services) -> ASGIApp:
 def build_admin(services: Services) -> ASGIApp:
     """What operators and probes reach, on a listener of its own."""
     app = _application(services, "/openapi.json")
-    app.include_router(probe_router(recent_health(services)))
+    app.include_router(probe_router(services, recent_health(services)))
     app.include_router(metrics_router(services))
     return Edge(app, clock=services.clock, metrics=services.metrics, quiet=True)
 

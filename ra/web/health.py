@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import signal
+
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from ra.service.health import HealthReport, Status
+from ra.service.health import Component, HealthReport, Status
 from ra.web.callers import Callers
 from ra.web.edge import log_line
 from ra.web.recent import Recent
 from ra.web.services import Services
 
 KEEP_SECONDS = 2.0
+
+NOT_READY_SIGNAL = signal.SIGUSR1
+"""Tells a worker that it will be stopped soon: `/readyz` says so from then on, and all else is answered as before."""
+
+_STOPPING = HealthReport(
+    status=Status.FAILED, components={"process": Component(status=Status.FAILED, detail="it will be stopped soon")}
+)
 
 
 class ComponentModel(BaseModel):
@@ -57,7 +66,7 @@ def _by_kind(report: HealthReport) -> dict[str, ComponentModel]:
     return {kind: ComponentModel(status=max(states, key=list(Status).index)) for kind, states in kinds.items()}
 
 
-def probe_router(reports: Recent[HealthReport]) -> APIRouter:
+def probe_router(services: Services, reports: Recent[HealthReport]) -> APIRouter:
     """The probes of the admin listener."""
     router = APIRouter(tags=["probes"])
 
@@ -71,7 +80,7 @@ def probe_router(reports: Recent[HealthReport]) -> APIRouter:
     async def readyz(request: Request, response: Response) -> HealthModel:
         """Whether devices should be sent here: a CA that is away does not matter, as requests wait for it."""
         log_line(request.scope)["operation"] = "readyz"
-        report = await reports.get()
+        report = _STOPPING if services.is_stopping() else await reports.get()
         response.status_code = http_status(report)
         return HealthModel.model_validate(report, from_attributes=True)
 

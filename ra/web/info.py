@@ -148,4 +148,4 @@ def _example_urls(endpoint: Endpoint, directory: Directory, public_url: str, url
 
 
 def _ca(endpoint: Endpoint) -> x509.Certificate:
-    return x509.load_der_x509_certificate(endpoint.ca_chain[0])
+    return x509.load_der_x509_certificate(endpoint.backend.ca_chain[0])

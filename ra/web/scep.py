@@ -48,6 +48,7 @@ class ScepHandler:
     def __init__(self, services: Services) -> None:
         self._directory = services.directory
         self._answer_pki_operation = services.answer
+        self._count_read = services.count_read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -69,6 +70,8 @@ class ScepHandler:
         log_line(scope)["operation"] = operation.value
         endpoint = find_endpoint(self._directory, scope["path_params"].get("profile"), query.ca_id)
         log_line(scope)["profile"] = endpoint.profile.name
+        if operation is not Operation.PKI_OPERATION:
+            self._count_read(endpoint.profile.name, operation.value)
         match operation:
             case Operation.GET_CA_CAPS:
                 return HttpReply(body=capabilities(endpoint), media_type=MediaType.CAPABILITIES)

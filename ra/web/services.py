@@ -27,6 +27,10 @@ class WebMetrics(Protocol):
         """All metrics in Prometheus' text exposition format."""
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Everything the two applications need.
@@ -34,7 +38,9 @@ class Services:
     Attributes:
         answer: `PkiOperation.answer`.
         check_health: `Health.check`.
+        count_read: takes profile and operation of an answer that anybody gets, for the audit's summaries.
         read_statistics: raises ra.errors.Unavailable.
+        is_stopping: devices are to be sent elsewhere, because this process ends soon.
         public_url: scheme, host and port as devices reach them, without a slash at the end.
         debug: shows the configuration and the OpenAPI description to everybody.
     """
@@ -42,6 +48,7 @@ class Services:
     version: str
     directory: Directory
     answer: Callable[[Endpoint, bytes], Awaitable[Answer]]
+    count_read: Callable[[str, str], None]
     check_health: Callable[[], Awaitable[HealthReport]]
     read_statistics: Callable[[], Awaitable[Statistics]]
     clock: Clock
@@ -49,3 +56,4 @@ class Services:
     api_keys: ApiKeys
     public_url: str
     debug: bool = False
+    is_stopping: Callable[[], bool] = _never

@@ -23,15 +23,21 @@ def name_of(node: ast.AST) -> str:
             return ""
 
 
-def test_decide_alone_makes_a_decision() -> None:
-    makers = [
+def callers_of(function: str) -> set[str]:
+    return {
         path
         for path, tree in sources()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and name_of(node.func) == "Decision"
-    ]
+        if isinstance(node, ast.Call) and name_of(node.func) == function
+    }
 
-    assert ["ra/policy/decide.py"] == makers
+
+def test_decide_alone_makes_a_decision() -> None:
+    assert {"ra/policy/decide.py"} == callers_of("Decision")
+
+
+def test_a_kept_decision_comes_back_where_it_was_sealed_and_nowhere_else() -> None:
+    assert {"ra/service/issue.py"} == callers_of("thaw")
 
 
 def test_nobody_else_names_the_seal() -> None:

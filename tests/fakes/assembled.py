@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from connectors.api import Connector
-from ra.challenge.api import Attempt, Deny, Validator, Verdict
+from ra.bootstrap.work import Work, build_work
+from ra.challenge.api import Attempt, Deny, Verdict
+from ra.challenge.combine import Checked
 from ra.client.authority import CaCertificates, read_ca_certificates
-from ra.journal.audit import list_events
-from ra.journal.database import Journal
-from ra.journal.refusals import RefusalLog
+from ra.journal.audit import OPENED, list_events
+from ra.journal.chain import Chain
+from ra.journal.database import PATIENCE_SECONDS, Journal
+from ra.journal.records import Transaction
+from ra.journal.sealing import JournalKey
+from ra.journal.tables import transactions
 from ra.keyring.files import FileDecryptor, FileSigner
 from ra.policy.grant import Grant
 from ra.policy.profile import Profile
 from ra.scep.header import CertificateId
 from ra.scep.keys import Identity
+from ra.service.backend import Backend
 from ra.service.describe import ca_certificate_message
-from ra.service.endpoint import Endpoint
-from ra.service.enrol import Enrolments
-from ra.service.pki_operation import Answer, PkiOperation
-from ra.service.poll import Polls
-from ra.service.submit import Submissions
+from ra.service.endpoint import Directory, Endpoint
+from ra.service.gate import Gate
+from ra.service.pki_operation import Answer
 from tests.fakes import pki
 from tests.fakes.clock import FakeClock
 
+URL = "sqlite:///ra.db"
+KEY = JournalKey(bytes(32))
+TIMEOUT_SECONDS = 50.0
+LEASE = timedelta(seconds=60)
+"""How long an answer may be on its way, as it follows from TIMEOUT_SECONDS."""
+
 CHALLENGE = "the one challenge"
 FLOOR_SECONDS = 0.25
+
+_TRANSACTIONS = select(*(transactions.c[each.name] for each in fields(Transaction))).order_by(transactions.c.created_at)
 
 
 class OneChallenge:
@@ -63,6 +79,11 @@ class Counts:
         self.failures: Counter[str] = Counter()
         self.legacy: Counter[str] = Counter()
         self.quirks: Counter[str] = Counter()
+        self.gates: list[tuple[int, int, bool]] = []
+        self.in_flight: list[int] = []
+        self.away: Counter[str] = Counter()
+        self.lags: list[float] = []
+        self.notifications: Counter[tuple[str, str, str]] = Counter()
 
     def answered(self, profile: str, message_type: str, outcome: str, seconds: float) -> None:  # noqa: ARG002
         self.outcomes[outcome] += 1
@@ -79,6 +100,21 @@ class Counts:
     def quirk_seen(self, profile: str, quirk: str) -> None:  # noqa: ARG002
         self.quirks[quirk] += 1
 
+    def notified(self, validator: str, occasion: str, outcome: str) -> None:
+        self.notifications[validator, occasion, outcome] += 1
+
+    def gate_changed(self, connector: str, *, in_use: int, waiting: int, is_open: bool) -> None:  # noqa: ARG002
+        self.gates.append((in_use, waiting, is_open))
+
+    def enrolments_changed(self, in_flight: int) -> None:
+        self.in_flight.append(in_flight)
+
+    def sent_away(self, profile: str, why: str) -> None:  # noqa: ARG002
+        self.away[why] += 1
+
+    def lagged(self, seconds: float) -> None:
+        self.lags.append(seconds)
+
 
 @dataclass(kw_only=True)
 class Assembled:
@@ -87,8 +123,7 @@ class Assembled:
     journal: Journal
     endpoint: Endpoint
     validator: OneChallenge
-    submissions: Submissions
-    operation: PkiOperation
+    work: Work
     clock: FakeClock
     counts: Counts = field(default_factory=Counts)
 
@@ -98,10 +133,23 @@ class Assembled:
         return read_ca_certificates(ca_certificate_message(self.endpoint)[0])
 
     async def answer(self, message: bytes) -> Answer:
-        return await self.operation.answer(self.endpoint, message)
+        return await self.work.operation.answer(self.endpoint, message)
+
+    async def sweep(self, later: timedelta = timedelta()) -> None:
+        """What the sweeper does `later`, until nothing is due any more."""
+        self.clock.advance(later)
+        while await self.work.sweeper.sweep():
+            await self.work.background.drain()
+
+    async def transactions(self) -> list[Transaction]:
+        """All of them, the oldest first."""
+        rows = await self.journal.read(lambda c: c.execute(_TRANSACTIONS).mappings().all())
+        return [Transaction(**dict(row)) for row in rows]
 
     async def events(self) -> list[dict[str, Any]]:
-        return [dict(each.event) for each in await self.journal.read(list_events)]
+        """What was audited of enrolments, in its order."""
+        events = [json.loads(each.event) for each in await self.journal.read(list_events)]
+        return [each for each in events if each["event"] != OPENED]
 
 
 @cache
@@ -119,39 +167,50 @@ def identity(ca: pki.FakeCa) -> Identity:
 
 @asynccontextmanager
 async def assembled(
-    directory: Path, connector: Connector, ca: pki.FakeCa, *, challenge: bool = True, **rules: Any
+    directory: Path,
+    connector: Connector,
+    ca: pki.FakeCa,
+    *,
+    challenge: bool = True,
+    resubmit_after: timedelta | None = None,
+    max_concurrent: int = 20,
+    url: str = URL,
+    patience_seconds: float = PATIENCE_SECONDS,
+    **rules: Any,
 ) -> AsyncIterator[Assembled]:
-    """Over a journal in `directory`; `rules` are the profile's."""
-    Journal.create("sqlite:///ra.db", directory=directory)
-    journal = await Journal.open("sqlite:///ra.db", directory=directory)
+    """Over a journal, in `directory` where `url` does not say otherwise; `rules` are the profile's."""
+    Journal.create(url, directory=directory)
+    journal = await Journal.open(url, directory=directory, patience_seconds=patience_seconds, companion=Chain())
     clock, counts, validator = FakeClock(pki.NOW), Counts(), OneChallenge()
-    submissions = Submissions(journal=journal, clock=clock, entropy=os.urandom, metrics=counts)
-    admitted: Validator | None = validator if challenge else None
-    yield Assembled(
-        journal=journal,
-        endpoint=Endpoint(
-            profile=Profile(name="default", challenge_password_required=challenge, **rules),
-            ca_id=1,
-            connector_name="lab",
-            connector=connector,
-            validator=admitted,
-            identities=(identity(ca),),
-            ca_chain=ca.chain,
-        ),
-        validator=validator,
-        submissions=submissions,
-        operation=PkiOperation(
-            enrolments=Enrolments(journal=journal, submissions=submissions, clock=clock),
-            polls=Polls(journal=journal, clock=clock),
-            clock=clock,
-            entropy=os.urandom,
-            metrics=counts,
-            refusals=RefusalLog(journal),
-            failure_floor_seconds=FLOOR_SECONDS,
-        ),
-        clock=clock,
-        counts=counts,
+    checked = Checked("shared", validator, log_error=lambda *_: None)
+    backend = Backend(
+        name="lab",
+        connector=connector,
+        ca_chain=ca.chain,
+        gate=Gate("lab", max_concurrent=max_concurrent, max_waiting=100, clock=clock, metrics=counts),
+        issue_timeout_seconds=TIMEOUT_SECONDS,
+        resubmit_after=resubmit_after,
     )
-    await submissions.drain()
+    endpoint = Endpoint(
+        profile=Profile(name="default", challenge_password_required=challenge, **rules),
+        ca_id=1,
+        backend=backend,
+        validator=checked if challenge else None,
+        identities=(identity(ca),),
+    )
+    work = build_work(
+        journal,
+        KEY,
+        endpoints=Directory({"default": endpoint}),
+        backends={"lab": backend},
+        validators={"shared": checked},
+        clock=clock,
+        entropy=os.urandom,
+        metrics=counts,
+        failure_floor_seconds=FLOOR_SECONDS,
+    )
+    yield Assembled(journal=journal, endpoint=endpoint, validator=validator, work=work, clock=clock, counts=counts)
+    await work.background.drain()
+    await work.deliveries.drain()
     if journal.is_alive:
         await journal.aclose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast
 
 from cryptography import x509
@@ -17,18 +17,29 @@ from connectors.api import (
     IssueRequest,
     IssueResult,
     NoCapabilities,
+    RevocationReason,
 )
 from connectors.internal.contents import extensions, subject_name
 from tests.fakes import pki
 
 
 class IssuingCa(NoCapabilities):
-    """Remembers what it was asked. `answer` replaces its next answers; it waits until `may_answer` is set."""
+    """Remembers what it was asked. `answer` replaces its next answers; it waits until `may_answer` is set.
+
+    `found`, `polled` and `revocation` replace what it says to the other questions: an exception is raised. It finds what
+    `keep_issued` told it to have issued.
+    """
 
     def __init__(self, ca: pki.FakeCa, *capabilities: Capability) -> None:
         self.capabilities = frozenset({Capability.EXPLICIT_CONTENTS, *capabilities})
         self.requests: list[IssueRequest] = []
         self.answer: object = None
+        self.found: object = None
+        self.polled: object = None
+        self.polls: list[str] = []
+        self.revocation: Exception | None = None
+        self.revoked: list[tuple[bytes, RevocationReason]] = []
+        self.serial_offset = 0
         self.state: Health | Exception = Health(ready=True, detail="")
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()
@@ -41,14 +52,36 @@ class IssuingCa(NoCapabilities):
         await self.may_answer.wait()
         if isinstance(self.answer, Exception):
             raise self.answer
-        certified = Issued(certificate=self.certify(request), chain=self._ca.chain, reference="order 1")
-        return cast("IssueResult", self.answer or certified)
+        return cast("IssueResult", self.answer or self._issued(request))
+
+    def keep_issued(self) -> None:
+        """It had issued what it was asked for last, and the answer was lost."""
+        self.found = self._issued(self.requests[-1])
+
+    async def find_issued(self, request: IssueRequest, since: datetime) -> Issued | None:  # noqa: ARG002
+        if isinstance(self.found, Exception):
+            raise self.found
+        return cast("Issued | None", self.found)
+
+    async def poll(self, reference: str, request: IssueRequest) -> IssueResult:
+        self.polls.append(reference)
+        if isinstance(self.polled, Exception):
+            raise self.polled
+        return cast("IssueResult", self.polled or self._issued(request))
+
+    async def revoke(self, certificate: bytes, reason: RevocationReason) -> None:
+        if self.revocation is not None:
+            raise self.revocation
+        self.revoked.append((certificate, reason))
+
+    def _issued(self, request: IssueRequest) -> Issued:
+        return Issued(certificate=self.certify(request), chain=self._ca.chain, reference="order 1")
 
     def certify(self, request: IssueRequest) -> bytes:
         """The certificate for a request, DER; its serial number follows from the idempotency key."""
         builder = (
             x509.CertificateBuilder()
-            .serial_number(request.idempotency_key.int >> 1 | 1)
+            .serial_number((request.idempotency_key.int >> 1 | 1) + self.serial_offset)
             .issuer_name(self._ca.certificate.subject)
             .subject_name(subject_name(request.contents.subject))
             .public_key(load_der_public_key(request.contents.spki))  # type: ignore[arg-type]  # RSA or EC here

@@ -17,12 +17,15 @@ from ra.policy.profile import Profile
 from ra.scep.header import CertificateId
 from ra.scep.keys import Identity
 from ra.scep.names import MessageType
+from ra.service.backend import Backend
 from ra.service.endpoint import Directory, Endpoint
+from ra.service.gate import Gate
 from ra.service.health import Component, HealthReport, Status
 from ra.service.pki_operation import Answer
 from ra.web.api_keys import ApiKeys, digest
 from ra.web.services import Services
 from tests.fakes import pki
+from tests.fakes.assembled import Counts
 from tests.fakes.clock import FakeClock
 from tests.fakes.connectors import ToldConnector
 
@@ -49,11 +52,15 @@ def endpoint(name: str = "default", ca_id: int | None = 1, **rules: Any) -> Endp
     return Endpoint(
         profile=Profile(name=name, **rules),
         ca_id=ca_id,
-        connector_name="lab",
-        connector=ToldConnector(issued, _CA.chain),
+        backend=Backend(
+            name="lab",
+            connector=ToldConnector(issued, _CA.chain),
+            ca_chain=_CA.chain,
+            gate=Gate("lab", max_concurrent=1, max_waiting=0, clock=FakeClock(), metrics=Counts()),
+            issue_timeout_seconds=50,
+        ),
         validator=None,
         identities=(identity(),),
-        ca_chain=_CA.chain,
     )
 
 
@@ -91,9 +98,11 @@ class FakeRa:
     failure: Exception | None = None
     health: HealthReport = field(default_factory=report)
     debug: bool = False
+    is_stopping: bool = False
     clock: FakeClock = field(default_factory=FakeClock)
     metrics: CountedMetrics = field(default_factory=CountedMetrics)
     asked: list[tuple[str, bytes]] = field(default_factory=list)
+    reads: list[tuple[str, str]] = field(default_factory=list)
     health_checks: int = 0
 
     def services(self) -> Services:
@@ -101,6 +110,7 @@ class FakeRa:
             version="1.2.3",
             directory=Directory({each.profile.name: each for each in self.endpoints}),
             answer=self._answer,
+            count_read=lambda profile, operation: self.reads.append((profile, operation)),
             check_health=self._check_health,
             read_statistics=self._read_statistics,
             clock=self.clock,
@@ -108,6 +118,7 @@ class FakeRa:
             api_keys=ApiKeys(SERVER_KEY, {"helpdesk": digest(SERVER_KEY, API_KEY)}),
             public_url=PUBLIC_URL,
             debug=self.debug,
+            is_stopping=lambda: self.is_stopping,
         )
 
     async def _answer(self, asked: Endpoint, message: bytes) -> Answer:

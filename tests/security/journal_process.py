@@ -9,12 +9,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from ra.errors import Refused
+from ra.journal.chain import Chain
 from ra.journal.database import Journal
 from ra.journal.records import NewTransaction
 from ra.journal.transactions import authorise
 from tests.fakes.enrolments import NOW, a_secret, a_transaction, an_identity
-
-URL = "sqlite:///ra.db"
 
 
 def contender(name: str, number: int, *, spend: str | None = None) -> NewTransaction:
@@ -53,8 +52,8 @@ async def write_until_killed(journal: Journal, name: str) -> None:
     await asyncio.gather(*(enrol(lane) for lane in range(8)))
 
 
-async def main(directory: str, what: str, name: str) -> None:
-    journal = await Journal.open(URL, directory=Path(directory))
+async def main(url: str, what: str, name: str) -> None:
+    journal = await Journal.open(url, directory=Path(), companion=Chain())
     if what == "race":
         await race(journal, name, secrets=50, contenders=8)
         await journal.aclose()

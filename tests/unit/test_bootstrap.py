@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ra import bootstrap
+from ra.bootstrap.checks import check
+from ra.bootstrap.worker import application
 from ra.cli.app import run
 from ra.errors import Misconfigured
 from ra.settings.load import load
@@ -49,7 +50,7 @@ def append(directory: Path, text: str) -> Path:
 def test_challenges_may_be_combined(directory: Path, word: str) -> None:
     path = append(directory, TWO_CHALLENGES.replace("COMBINATION", f'{{ {word} = ["shared", "second"] }}'))
 
-    warnings = bootstrap.check(load(path, {}))
+    warnings = check(load(path, {}))
 
     assert warnings == ()
 
@@ -61,7 +62,7 @@ def test_a_reserved_name_of_a_challenge_stops_the_start(directory: Path) -> None
     )
 
     with pytest.raises(Misconfigured, match=r"^challenges\.renewal: a challenge cannot be named 'renewal'"):
-        bootstrap.check(load(path, {}))
+        check(load(path, {}))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(directory: Path, edit: tupl
     path.write_text(path.read_text("utf-8").replace(*edit), "utf-8")
 
     with pytest.raises(Misconfigured) as caught:
-        bootstrap.check(load(path, {}))
+        check(load(path, {}))
 
     assert said in str(caught.value)
     assert "hunter2" not in str(caught.value)
@@ -119,7 +120,7 @@ def write_tls(directory: Path, key_mode: int = 0o600) -> Path:
 
 
 def test_a_sound_tls_certificate_passes(directory: Path) -> None:
-    assert bootstrap.check(load(write_tls(directory), {})) == ()
+    assert check(load(write_tls(directory), {})) == ()
 
 
 @pytest.mark.parametrize(
@@ -141,20 +142,20 @@ def test_a_tls_certificate_that_cannot_be_served_stops_the_start(
     path.write_text(path.read_text("utf-8").replace(*edit), "utf-8")
 
     with pytest.raises(Misconfigured, match=said):
-        bootstrap.check(load(path, {}))
+        check(load(path, {}))
 
 
 def test_a_tls_key_that_everybody_may_read_stops_the_start(directory: Path) -> None:
     with pytest.raises(Misconfigured, match=r"tls.key is open to everybody"):
-        bootstrap.check(load(write_tls(directory, 0o644), {}))
+        check(load(write_tls(directory, 0o644), {}))
 
 
 def test_a_database_in_a_directory_that_is_not_there_stops_the_start(directory: Path) -> None:
     path = directory / "ra.toml"
     path.write_text(path.read_text("utf-8").replace("sqlite:///ra.db", "sqlite:///nowhere/ra.db"), "utf-8")
 
-    with pytest.raises(Misconfigured, match=r"^database.url: the directory .*nowhere does not exist"):
-        bootstrap.check(load(path, {}))
+    with pytest.raises(Misconfigured, match=r"^\[database\] url: the directory .*nowhere does not exist"):
+        check(load(path, {}))
 
 
 def test_what_a_validator_warns_of_is_told_with_its_table(directory: Path) -> None:
@@ -164,7 +165,7 @@ def test_what_a_validator_warns_of_is_told_with_its_table(directory: Path) -> No
         '[challenges.odd]\ntype = "static"\nsecrets = [{ label = "a", value_from = "file:umlaut.txt" }]\n',
     )
 
-    warnings = bootstrap.check(load(path, {}))
+    warnings = check(load(path, {}))
 
     assert [each.partition(":")[0] for each in warnings] == ["challenges.odd"]
 
@@ -172,7 +173,7 @@ def test_what_a_validator_warns_of_is_told_with_its_table(directory: Path) -> No
 def test_checking_leaves_the_database_alone(directory: Path) -> None:
     before = hashlib.sha256((directory / "ra.db").read_bytes()).digest()
 
-    bootstrap.check(load(directory / "ra.toml", {}))
+    check(load(directory / "ra.toml", {}))
 
     assert before == hashlib.sha256((directory / "ra.db").read_bytes()).digest()
 
@@ -211,5 +212,5 @@ async def start() -> Sequence[dict[str, Any]]:
     async def send(message: Any) -> None:
         sent.append(dict(message))
 
-    await bootstrap.application()({"type": "lifespan"}, receive, send)
+    await application()({"type": "lifespan"}, receive, send)
     return sent

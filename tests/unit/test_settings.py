@@ -132,7 +132,11 @@ def test_a_profile_without_a_challenge_must_say_so_and_is_warned_of(path: Path) 
         ('legacy = ["rc4"]', "profiles.default.legacy.0: it should be '3des', 'sha1', 'des' or 'md5'"),
         ('[connectors.Lab]\ntype = "internal"', "connectors.Lab: a name is of small letters"),
         ("[connectors.two]", "connectors.two.type is missing: A built-in name"),
-        ('[database]\nurl = "mysql://x"', 'database.url: write "sqlite:///ra.db"'),
+        ('[database]\nurl = "mysql://x"', 'database.url: write "sqlite:///ra.db" or "postgresql://USER@HOST/NAME"'),
+        ('[database]\nurl = "postgresql://ra@host"', 'database.url: write "sqlite:///ra.db" or "postgresql://'),
+        ('[database]\nurl = "postgresql://ra:pw@host/ra"', 'write password = "file:PATH" or "env:NAME" below it'),
+        ('[database]\nurl = "postgresql://host/ra?password=pw"', "database.url: take the password out of it"),
+        ('[database]\npassword = "pw"', "database.password: a secret is never written here"),
         ('allowed_extended_key_usage = ["clientauth"]', "'clientauth' is no extended key usage"),
         ("min_rsa_bits = 512", "profile 'default': min_rsa_bits and max_rsa_bits must rise"),
         ('[identities.b]\ncertificate = "b.pem"\nkey = "b.key"', "profiles.default.identities is missing"),
@@ -161,6 +165,15 @@ def test_a_profile_without_a_challenge_must_say_so_and_is_warned_of(path: Path) 
 )
 def test_what_is_wrong_is_told_with_its_path_and_what_to_write(path: Path, added: str, said: str) -> None:
     assert said in complaint(path, MINIMAL + added + "\n")
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://ra@db.example.org:5432/ra?sslmode=verify-full", "postgresql:///ra?host=/run/postgresql"]
+)
+def test_a_journal_may_be_kept_in_postgresql(path: Path, url: str) -> None:
+    settings = read(path, f'{MINIMAL}[database]\nurl = "{url}"\npassword = "env:PGPASS"\n').settings
+
+    assert (url, "env:PGPASS") == (settings.database.url, settings.database.password)
 
 
 def test_a_missing_connector_and_challenge_are_told_at_once(path: Path) -> None:

@@ -117,6 +117,7 @@ def test_every_metric_of_the_table_is_rendered_with_its_help() -> None:
     metrics.legacy_used("default", "sha1")
     metrics.quirk_seen("default", "ber")
     metrics.http_answered("PKIOperation", 200)
+    metrics.notified("intune", "issued", "accepted")
     metrics.fault()
 
     scraped = metrics.scrape().decode()
@@ -127,6 +128,8 @@ def test_every_metric_of_the_table_is_rendered_with_its_help() -> None:
     assert 'scep_ra_pki_operation_seconds_bucket{le="0.005",message_type="PKCS_REQ",profile="default"} 1.0' in scraped
     assert 'scep_ra_legacy_algorithms_total{algorithm="sha1",profile="default"} 1.0' in scraped
     assert 'scep_ra_quirks_total{profile="default",quirk="ber"} 1.0' in scraped
+    notified = 'scep_ra_notifications_total{occasion="issued",outcome="accepted",validator="intune"} 1.0'
+    assert notified in scraped
     assert 'scep_ra_http_requests_total{operation="PKIOperation",status="200"} 1.0' in scraped
     assert "scep_ra_faults_total 1.0" in scraped
 

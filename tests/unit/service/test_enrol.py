@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,7 +28,6 @@ from ra.errors import Unavailable
 from ra.journal.transactions import REDELIVERY
 from ra.policy.grant import Grant, Spend
 from ra.scep.errors import Unreadable
-from ra.service.submit import AUTHORISATION_LASTS, LEASE
 from tests.fakes import pki
 from tests.fakes.assembled import CHALLENGE, FLOOR_SECONDS, Assembled, assembled
 from tests.fakes.device import Device, pooled_key
@@ -183,79 +181,6 @@ async def test_a_ca_that_is_away_is_pending_and_never_failure(
     assert replies.Pending() == result
 
 
-@pytest.mark.parametrize("error", [NOT_SENT, LOST], ids=str)
-async def test_the_next_try_takes_up_what_was_cut_short(
-    ra: Assembled, issuing: IssuingCa, error: ConnectorError
-) -> None:
-    device = Device()
-    issuing.answer = error
-    await enrol(ra, device)
-    issuing.answer = None
-
-    result = await enrol(ra, device)
-
-    assert isinstance(result, replies.Success)
-    assert 1 == len({each.idempotency_key for each in issuing.requests})
-    assert 1 == len({each.requested_at for each in issuing.requests})
-    assert 1 == ra.validator.asked
-
-
-async def test_a_lost_answer_is_not_asked_for_again_with_other_contents(tmp_path: Path, issuing: IssuingCa) -> None:
-    device = Device()
-    async with assembled(tmp_path, issuing, CA, default_validity_days=365) as before:
-        issuing.answer = LOST
-        await enrol(before, device)
-        issuing.answer = None
-    async with assembled(tmp_path, issuing, CA, default_validity_days=90) as after:
-        result = await enrol(after, device)
-
-    assert replies.Pending() == result
-    assert 1 == len(issuing.requests)
-
-
-async def test_an_unused_authorisation_is_no_authorisation_for_something_else(
-    ra: Assembled, issuing: IssuingCa
-) -> None:
-    device = Device()
-    issuing.answer = NOT_SENT
-    await enrol(ra, device)
-    issuing.answer = None
-
-    refused = await enrol(ra, device, "another challenge, and so another CSR")
-    admitted = await enrol(ra, device)
-
-    assert replies.Failure(fail_info=FailInfo.BAD_REQUEST, text="") == refused
-    assert isinstance(admitted, replies.Success)
-    assert 2 == ra.validator.asked
-
-
-async def test_an_unused_authorisation_does_not_last_for_ever(ra: Assembled, issuing: IssuingCa) -> None:
-    device = Device()
-    issuing.answer = NOT_SENT
-    await enrol(ra, device)
-    issuing.answer = None
-    ra.clock.advance(AUTHORISATION_LASTS)
-
-    result = await enrol(ra, device)
-
-    assert isinstance(result, replies.Success)
-    assert 2 == ra.validator.asked
-    assert [pki.NOW, pki.NOW + AUTHORISATION_LASTS] == [each.requested_at for each in issuing.requests]
-
-
-async def test_a_lost_answer_of_one_ca_is_not_asked_of_another(ra: Assembled, issuing: IssuingCa) -> None:
-    device = Device()
-    issuing.answer = LOST
-    await enrol(ra, device)
-    issuing.answer = None
-    ra.endpoint = replace(ra.endpoint, connector_name="other")
-
-    result = await enrol(ra, device)
-
-    assert replies.Pending() == result
-    assert 1 == len(issuing.requests)
-
-
 async def test_a_connector_that_answers_with_something_else_leaves_the_attempt_open(
     ra: Assembled, issuing: IssuingCa
 ) -> None:
@@ -312,41 +237,6 @@ async def test_a_theft_is_audited(ra: Assembled) -> None:
     assert ("refused", "CHALLENGE_REFUSED", "ticket 3") == (event["outcome"], event["reason"], event["grant_label"])
 
 
-async def test_a_lost_answer_is_not_asked_for_again_where_that_could_issue_twice(tmp_path: Path) -> None:
-    issuing = IssuingCa(CA)
-    async with assembled(tmp_path, issuing, CA) as ra:
-        device = Device()
-        issuing.answer = LOST
-        await enrol(ra, device)
-        issuing.answer = None
-
-        result = await enrol(ra, device)
-
-    assert replies.Pending() == result
-    assert 1 == len(issuing.requests)
-
-
-async def test_an_attempt_that_a_crash_cut_off_is_taken_up_when_its_lease_is_over(tmp_path: Path) -> None:
-    device = Device()
-    hanging, healthy = IssuingCa(CA, Capability.IDEMPOTENT), IssuingCa(CA, Capability.IDEMPOTENT)
-    hanging.may_answer.clear()
-    async with assembled(tmp_path, hanging, CA) as crashed:
-        asking = asyncio.create_task(enrol(crashed, Device(key=device.key)))
-        await hanging.asked.wait()
-        async with assembled(tmp_path, healthy, CA) as restarted:
-            before = await enrol(restarted, device)
-            restarted.clock.advance(LEASE)
-            after = await enrol(restarted, device)
-        hanging.answer = NOT_SENT
-        hanging.may_answer.set()
-        late = await asking
-
-    assert replies.Pending() == before
-    assert isinstance(after, replies.Success)
-    assert after == late
-    assert hanging.requests[0].idempotency_key == healthy.requests[0].idempotency_key
-
-
 async def test_a_device_that_hangs_up_cancels_nothing(ra: Assembled, issuing: IssuingCa) -> None:
     device = Device()
     issuing.may_answer.clear()
@@ -355,7 +245,7 @@ async def test_a_device_that_hangs_up_cancels_nothing(ra: Assembled, issuing: Is
 
     request.cancel()
     issuing.may_answer.set()
-    await ra.submissions.drain()
+    await ra.work.background.drain()
     result = await enrol(ra, device)
 
     assert isinstance(result, replies.Success)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from connectors.api import AuthFailed
+from connectors.api import AuthFailed, RateLimited
 from connectors.api import Health as ConnectorHealth
 from ra.service.endpoint import Directory
-from ra.service.health import Health, HealthReport, Status
+from ra.service.health import Component, Health, HealthReport, Status, free_bytes
 from tests.fakes import pki
 from tests.fakes.assembled import Assembled, assembled
 from tests.fakes.issuing import IssuingCa
@@ -17,8 +21,9 @@ pytestmark = pytest.mark.anyio
 CA = pki.root()
 
 
-async def report(ra: Assembled) -> HealthReport:
-    return await Health(directory=Directory({"default": ra.endpoint}), journal=ra.journal, clock=ra.clock).check()
+async def report(ra: Assembled, **options: Any) -> HealthReport:
+    directory = Directory({"default": ra.endpoint})
+    return await Health(directory=directory, journal=ra.journal, clock=ra.clock, **options).check()
 
 
 async def test_all_is_well(tmp_path: Path) -> None:
@@ -41,6 +46,63 @@ async def test_a_ca_that_is_away_degrades(tmp_path: Path, answer: ConnectorHealt
         found = await report(ra)
 
     assert (Status.DEGRADED, Status.OK) == (found.status, found.components["database"].status)
+
+
+async def test_a_ca_that_is_left_alone_degrades_and_is_not_asked(tmp_path: Path) -> None:
+    issuing = IssuingCa(CA)
+    issuing.state = AssertionError("it was asked")
+    async with assembled(tmp_path, issuing, CA) as ra:
+        permit = ra.endpoint.backend.gate.try_enter()
+        assert permit is not None
+        with permit:
+            permit.failed(RateLimited("slow down", retry_after_seconds=60))
+        found = await report(ra)
+
+    assert Status.DEGRADED == found.status
+    assert "left alone" in found.components["connector lab"].detail
+
+
+@pytest.mark.parametrize(("least_free_bytes", "status"), [(0, Status.OK), (1 << 62, Status.FAILED)])
+async def test_a_disk_that_is_nearly_full_is_seen_before_it_is_full(
+    tmp_path: Path, least_free_bytes: int, status: Status
+) -> None:
+    async with assembled(tmp_path, IssuingCa(CA), CA) as ra:
+        found = await report(ra, disk=tmp_path, least_free_bytes=least_free_bytes)
+
+    assert status == found.components["database"].status
+
+
+async def test_what_is_free_is_what_the_file_system_says_is_available(tmp_path: Path) -> None:
+    available = shutil.disk_usage(tmp_path).free
+
+    free = free_bytes(tmp_path)
+
+    assert free == pytest.approx(available, rel=0.05)
+
+
+async def test_a_disk_that_is_gone_fails(tmp_path: Path) -> None:
+    async with assembled(tmp_path, IssuingCa(CA), CA) as ra:
+        found = await report(ra, disk=tmp_path / "gone")
+
+    assert Status.FAILED == found.components["database"].status
+
+
+async def test_a_database_that_somebody_else_has_for_himself_fails_in_time(tmp_path: Path) -> None:
+    async with assembled(tmp_path, IssuingCa(CA), CA) as ra:
+        with closing(sqlite3.connect(tmp_path / "ra.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            found = await report(ra, deadline_seconds=0.05)
+
+    assert Component(status=Status.FAILED, detail="takes no writes") == found.components["database"]
+
+
+async def test_looking_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    async with assembled(tmp_path, IssuingCa(CA), CA) as ra:
+        await report(ra)
+        await report(ra)
+        left = (await ra.transactions(), await ra.events())
+
+    assert ([], []) == left
 
 
 async def test_a_journal_without_a_writer_fails(tmp_path: Path) -> None:

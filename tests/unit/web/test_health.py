@@ -95,6 +95,21 @@ def test_a_process_that_answers_is_alive_whatever_else_fails() -> None:
     assert ra.health_checks == 0
 
 
+def test_a_process_that_stops_says_so_at_once_and_goes_on_answering() -> None:
+    ra = FakeRa()
+    app = build_admin(ra.services())
+
+    async def probe() -> list[httpx.Response]:
+        before = await ask(app, "GET", "/readyz")
+        ra.is_stopping = True
+        return [before, await ask(app, "GET", "/readyz"), await ask(app, "GET", "/livez")]
+
+    ready, stopping, alive = asyncio.run(probe())
+
+    assert [200, 503, 200] == [each.status_code for each in (ready, stopping, alive)]
+    assert "failed" == stopping.json()["status"]
+
+
 def test_metrics_are_scraped_as_text() -> None:
     reply = admin(FakeRa(), "/metrics")
 

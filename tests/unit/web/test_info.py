@@ -107,7 +107,7 @@ def test_configuration_says_how_each_profile_is_set_up() -> None:
 
     default, other = get(ra, CONFIGURATION).json()["profiles"]
 
-    certificate = x509.load_der_x509_certificate(ra.endpoints[0].ca_chain[0])
+    certificate = x509.load_der_x509_certificate(ra.endpoints[0].backend.ca_chain[0])
     assert (default["name"], default["ca_id"], default["ca_subject"]) == ("default", 1, "CN=Test CA")
     assert certificate.fingerprint(SHA256()).hex() == default["ca_fingerprint_sha256"]
     assert (default["default_validity_days"], default["renewal_threshold_days"]) == (365, 30)

@@ -92,6 +92,14 @@ def test_get_next_ca_cert_is_said_not_to_be_offered(app: ASGIApp) -> None:
     assert "not offered" in reply.text
 
 
+def test_what_anybody_may_read_is_counted_and_a_pki_operation_is_not(app: ASGIApp, ra: FakeRa) -> None:
+    for url in ("/scep?operation=GetCACaps", "/scep/other?operation=GetCACert"):
+        get(app, url)
+    post(app, "/scep?operation=PKIOperation", content=MESSAGE)
+
+    assert [("default", "GetCACaps"), ("other", "GetCACert")] == ra.reads
+
+
 def test_a_posted_message_is_answered(app: ASGIApp, ra: FakeRa) -> None:
     reply = post(app, f"{API}?operation=PKIOperation", content=MESSAGE)
 

@@ -1,0 +1,131 @@
+"""What answers devices: connectors, identities and validators, joined to endpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from ra.bootstrap.plugins import Surroundings, connect_connector, connect_validator, naming
+from ra.challenge.api import Validator
+from ra.challenge.combine import AllOf, AnyOf, Checked, FirstMatch
+from ra.challenge.one_time import KeptSecrets
+from ra.keyring.checks import examine, insist
+from ra.keyring.files import load_identity
+from ra.scep.keys import Identity
+from ra.service.backend import Backend
+from ra.service.endpoint import Directory, Endpoint
+from ra.service.gate import Gate
+from ra.settings.load import Configuration
+from ra.settings.model import Combination
+from ra.settings.sources import read_secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """Everything that answers, and what the operator should know of it.
+
+    Attributes:
+        secrets: to be bound to the journal once that is open.
+    """
+
+    endpoints: Directory
+    backends: Mapping[str, Backend]
+    validators: Mapping[str, Checked]
+    secrets: KeptSecrets
+    warnings: tuple[str, ...]
+
+
+async def build_front(configuration: Configuration, stack: AsyncExitStack, surroundings: Surroundings) -> Front:
+    """Connects to everything; `stack` closes it.
+
+    Raises:
+        Misconfigured: with one line for each thing that is wrong.
+    """
+    clock, warnings = surroundings.clock, list(configuration.warnings)
+    backends: dict[str, Backend] = {}
+    for name in configuration.settings.connectors:
+        backends[name] = await _backend(configuration, name, stack, surroundings)
+    identities = load_identities(configuration)
+    secrets = KeptSecrets()
+    validators: dict[str, Checked] = {}
+    for name in configuration.settings.challenges:
+        validators[name] = await connect_validator(configuration, name, clock, secrets, warnings.append)
+        stack.push_async_callback(validators[name].aclose)
+    endpoints: dict[str, Endpoint] = {}
+    for name, settings in configuration.endpoints.items():
+        own, backend = tuple(identities[each] for each in settings.identities), backends[settings.connector]
+        findings = [each for one in own for each in examine(one, backend.ca_chain, clock.now(), os.urandom)]
+        with naming(f"profiles.{name}"):
+            insist(findings)
+        warnings += [f"profiles.{name}: {each.message}" for each in findings]
+        endpoints[name] = Endpoint(
+            profile=configuration.policies[name],
+            ca_id=settings.ca_id,
+            backend=backend,
+            validator=_combined(settings.challenge, validators),
+            identities=own,
+        )
+    return Front(
+        endpoints=Directory(endpoints),
+        backends=backends,
+        validators=validators,
+        secrets=secrets,
+        warnings=tuple(warnings),
+    )
+
+
+async def _backend(
+    configuration: Configuration, name: str, stack: AsyncExitStack, surroundings: Surroundings
+) -> Backend:
+    settings = configuration.settings.connectors[name]
+    connector = await connect_connector(configuration, name, surroundings)
+    stack.push_async_callback(connector.aclose)
+    with naming(f"connectors.{name}"):
+        chain = await connector.ca_chain()
+    return Backend(
+        name=name,
+        connector=connector,
+        ca_chain=chain,
+        gate=Gate(
+            name,
+            max_concurrent=settings.max_concurrent,
+            max_waiting=settings.max_waiting,
+            clock=surroundings.clock,
+            metrics=surroundings.metrics,
+        ),
+        issue_timeout_seconds=settings.issue_timeout_seconds,
+        resubmit_after=settings.on_unknown,
+    )
+
+
+def load_identities(configuration: Configuration) -> dict[str, Identity]:
+    """The RA's identities by name, not yet looked at.
+
+    Raises:
+        Misconfigured: a key or certificate cannot be read.
+    """
+    here = configuration.directory
+    return {
+        name: load_identity(
+            name,
+            certificate=here / settings.certificate,
+            key=here / settings.key,
+            passphrase=read_secret(settings.key_passphrase, here) if settings.key_passphrase else None,
+            decryption_certificate=here / settings.decryption_certificate if settings.decryption_certificate else None,
+            decryption_key=here / settings.decryption_key if settings.decryption_key else None,
+        )
+        for name, settings in configuration.settings.identities.items()
+    }
+
+
+def _combined(combination: Combination | None, validators: Mapping[str, Checked]) -> Validator | None:
+    if combination is None:
+        return None
+    members = tuple(validators[each] for each in combination.names)
+    if len(members) == 1:
+        return members[0]
+    if combination.all_of:
+        return AllOf(members)
+    return AnyOf(members) if combination.any_of else FirstMatch(members)

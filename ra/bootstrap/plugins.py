@@ -1,0 +1,109 @@
+"""Connectors and validators, as the configuration has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+import connectors.registry
+from connectors.api import Connector, ConnectorError
+from connectors.api import Services as ConnectorServices
+from ra.bootstrap.clock import SystemClock
+from ra.challenge import registry as challenges
+from ra.challenge.api import OneTimeSecrets
+from ra.challenge.api import Services as ValidatorServices
+from ra.challenge.combine import Checked
+from ra.errors import Misconfigured, RaError
+from ra.journal.writer import nothing
+from ra.settings.complaints import complaints
+from ra.settings.load import Configuration
+from ra.settings.model import PluginSettings
+from ra.settings.sources import read_secret
+from ra.telemetry import PrometheusMetrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What everything is built with.
+
+    Attributes:
+        reached: told of every point where a crash would matter: what is about to happen, or has just happened.
+    """
+
+    clock: SystemClock = field(default_factory=SystemClock)
+    metrics: PrometheusMetrics = field(default_factory=lambda: PrometheusMetrics(None))
+    reached: Callable[[str], None] = nothing
+
+
+async def connect_connector(configuration: Configuration, name: str, surroundings: Surroundings) -> Connector:
+    """The connector of that name; the caller closes it.
+
+    Raises:
+        Misconfigured: unknown type, wrong options, or its files do not do.
+    """
+    services = ConnectorServices(
+        name=name,
+        directory=configuration.directory,
+        now=surroundings.clock.now,
+        read_secret=partial(read_secret, directory=configuration.directory),
+        observe=partial(surroundings.metrics.connector_called, name),
+        reached=surroundings.reached,
+    )
+    with naming(f"connectors.{name}"):
+        settings = configuration.settings.connectors[name]
+        plugin = connectors.registry.load(settings.type)
+        connector: Connector = await plugin.connect(_options(settings, plugin.options), services)
+        return connector
+
+
+async def connect_validator(
+    configuration: Configuration,
+    name: str,
+    clock: SystemClock,
+    one_time: OneTimeSecrets,
+    warn: Callable[[str], None],
+) -> Checked:
+    """The validator of that name, behind its guard; the caller closes it.
+
+    Raises:
+        Misconfigured: unknown type, wrong options, or a secret cannot be read.
+    """
+    table = f"challenges.{name}"
+    services = ValidatorServices(
+        name=name,
+        directory=configuration.directory,
+        now=clock.now,
+        read_secret=partial(read_secret, directory=configuration.directory),
+        warn=lambda sentence: warn(f"{table}: {sentence}"),
+        one_time=one_time,
+    )
+    with naming(table):
+        settings = configuration.settings.challenges[name]
+        plugin = challenges.load(settings.type)
+        return Checked(name, await plugin.connect(_options(settings, plugin.options), services), _log_fault)
+
+
+def _log_fault(name: str, error: Exception) -> None:
+    structlog.get_logger("ra.challenge").error("validator failed", validator=name, exc_info=error)
+
+
+def _options(settings: PluginSettings, model: type[Any]) -> Any:
+    try:
+        return model.model_validate(settings.options)
+    except ValidationError as error:
+        raise Misconfigured("\n".join(complaints(error, model))) from None
+
+
+@contextmanager
+def naming(table: str) -> Iterator[None]:
+    """Says which table of the configuration an error is about."""
+    try:
+        yield
+    except (RaError, ConnectorError) as error:
+        raise Misconfigured("\n".join(f"{table}: {line}" for line in str(error).splitlines())) from error

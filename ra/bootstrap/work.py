@@ -1,0 +1,117 @@
+"""What carries enrolments out, over an open journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ra.challenge.combine import Checked
+from ra.journal.database import Journal
+from ra.journal.records import Transaction
+from ra.journal.refusals import RefusalLog
+from ra.journal.sealing import JournalKey
+from ra.service.backend import Backend
+from ra.service.background import Background
+from ra.service.deliver import Deliveries
+from ra.service.endpoint import Directory
+from ra.service.enrol import Enrolments
+from ra.service.issue import Issuing
+from ra.service.notices import Notices
+from ra.service.pki_operation import PkiOperation
+from ra.service.poll import Polls
+from ra.service.ports import Clock, Entropy, Metrics
+from ra.service.submit import Submissions
+from ra.service.sweep import Sweeper
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What answers a PKIOperation, and what goes on without one; `background` is what both have begun."""
+
+    operation: PkiOperation
+    background: Background[Transaction]
+    sweeper: Sweeper
+    deliveries: Deliveries
+    refusals: RefusalLog
+
+
+def build_work(
+    journal: Journal,
+    key: JournalKey,
+    *,
+    endpoints: Directory,
+    backends: Mapping[str, Backend],
+    validators: Mapping[str, Checked],
+    clock: Clock,
+    entropy: Entropy,
+    metrics: Metrics,
+    failure_floor_seconds: float,
+) -> Work:
+    """Joins the services, bottom to top."""
+    background, notices, refusals = Background[Transaction](), Notices(key, entropy), RefusalLog(journal, clock.now)
+    issuing, deliveries = _outgoing(
+        journal, key, notices, endpoints=endpoints, validators=validators, clock=clock, entropy=entropy, metrics=metrics
+    )
+    submissions = Submissions(
+        journal=journal,
+        key=key,
+        issuing=issuing,
+        deliveries=deliveries,
+        background=background,
+        clock=clock,
+        entropy=entropy,
+    )
+    sweeper = Sweeper(
+        journal=journal,
+        backends=backends,
+        issuing=issuing,
+        deliveries=deliveries,
+        notices=notices,
+        background=background,
+        clock=clock,
+        metrics=metrics,
+    )
+    enrolments = Enrolments(journal=journal, submissions=submissions, notices=notices, clock=clock)
+    operation = PkiOperation(
+        enrolments=enrolments,
+        polls=Polls(journal=journal, clock=clock),
+        clock=clock,
+        entropy=entropy,
+        metrics=metrics,
+        refusals=refusals,
+        failure_floor_seconds=failure_floor_seconds,
+    )
+    return Work(operation=operation, background=background, sweeper=sweeper, deliveries=deliveries, refusals=refusals)
+
+
+def _outgoing(
+    journal: Journal,
+    key: JournalKey,
+    notices: Notices,
+    *,
+    endpoints: Directory,
+    validators: Mapping[str, Checked],
+    clock: Clock,
+    entropy: Entropy,
+    metrics: Metrics,
+) -> tuple[Issuing, Deliveries]:
+    """What talks to CAs, and what talks to validators afterwards."""
+    issuing = Issuing(
+        journal=journal,
+        key=key,
+        endpoints=endpoints,
+        notices=notices,
+        clock=clock,
+        entropy=entropy,
+        metrics=metrics,
+    )
+    deliveries = Deliveries(
+        journal=journal,
+        notices=notices,
+        validators=validators,
+        undelivered_until=issuing.undelivered_until,
+        clock=clock,
+        entropy=entropy,
+        metrics=metrics,
+    )
+    return issuing, deliveries

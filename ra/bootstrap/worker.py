@@ -1,0 +1,180 @@
+"""One worker process: from the clock at the bottom to the two applications at the top."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import structlog
+
+from ra import __version__
+from ra.bootstrap.checks import read_api_keys
+from ra.bootstrap.clock import SystemClock
+from ra.bootstrap.front import build_front
+from ra.bootstrap.journal import opened
+from ra.bootstrap.plugins import Surroundings
+from ra.bootstrap.work import build_work
+from ra.errors import Misconfigured, RaError
+from ra.journal import purge
+from ra.journal.database import Journal
+from ra.journal.sealing import JournalKey
+from ra.journal.statistics import count
+from ra.journal.writer import nothing
+from ra.service import seal
+from ra.service.health import Health
+from ra.service.housekeeping import Chore, Housekeeping
+from ra.settings.load import Configuration, load
+from ra.settings.sources import CONFIG_VARIABLE, process_environment
+from ra.telemetry import MULTIPROCESS_VARIABLE, PrometheusMetrics, configure_logs
+from ra.web.app import Application, Listeners, build_admin, build_public
+from ra.web.services import Services
+
+_PURGE_EVERY = timedelta(hours=1)
+_PURGE_AT_ONCE = 500
+
+
+FACTORY = "ra.bootstrap.worker:application"
+"""What uvicorn's workers import and call."""
+
+
+def application(reached: Callable[[str], None] = nothing) -> Application:
+    """The ASGI application of one worker process. All of it is built when the worker starts its lifespan."""
+    return Application(partial(_opened, reached))
+
+
+@asynccontextmanager
+async def _opened(reached: Callable[[str], None]) -> AsyncIterator[Listeners]:
+    """Both listeners' applications, open.
+
+    Raises:
+        Misconfigured: whatever stops the start; the worker says so in one line and ends.
+    """
+    configure_logs()
+    async with AsyncExitStack() as stack:
+        with _stopping_the_start():
+            configuration = load(Path(process_environment()[CONFIG_VARIABLE]))
+            configure_logs(console=configuration.settings.server.debug)
+            listeners = await _listeners(configuration, stack, reached)
+        _keep_what_is_built()
+        yield listeners
+
+
+def _keep_what_is_built() -> None:
+    """What a worker is built of stays: were it looked through at every full collection, requests would wait for that."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+async def _listeners(configuration: Configuration, stack: AsyncExitStack, reached: Callable[[str], None]) -> Listeners:
+    """`stack` closes in the opposite order: requests first, the journal after what still writes to it."""
+    server = configuration.settings.server
+    clock = SystemClock()
+    metrics = PrometheusMetrics(_metrics_directory())
+    front = await build_front(configuration, stack, Surroundings(clock=clock, metrics=metrics, reached=reached))
+    _log_warnings(front.warnings)
+
+    journal, key = await stack.enter_async_context(opened(configuration, reached))
+    front.secrets.bind(journal, key)
+    work = build_work(
+        journal,
+        key,
+        endpoints=front.endpoints,
+        backends=front.backends,
+        validators=front.validators,
+        clock=clock,
+        entropy=os.urandom,
+        metrics=metrics,
+        failure_floor_seconds=server.failure_floor_seconds,
+    )
+    _run(stack, work.refusals.run(clock.sleep))
+    _run(stack, _end_with_the_writer(journal, clock))
+    _run(stack, _housekeeping(configuration, journal, key, clock).run())
+    for drain in (work.deliveries.drain, work.background.drain):
+        stack.push_async_callback(drain)
+    _run(stack, work.sweeper.run())
+    _run(stack, work.deliveries.run())
+
+    health = Health(directory=front.endpoints, journal=journal, clock=clock)
+    services = Services(
+        version=__version__,
+        directory=front.endpoints,
+        answer=work.operation.answer,
+        count_read=work.refusals.count,
+        check_health=health.check,
+        read_statistics=partial(journal.read, count),
+        clock=clock,
+        metrics=metrics,
+        api_keys=read_api_keys(configuration),
+        public_url=server.public_url,
+        debug=server.debug,
+    )
+    return Listeners(public=build_public(services), admin=build_admin(services), admin_port=server.admin_listen.port)
+
+
+def _housekeeping(configuration: Configuration, journal: Journal, key: JournalKey, clock: SystemClock) -> Housekeeping:
+    kept = configuration.settings.retention
+    retention = purge.Retention(**kept.model_dump(exclude={"audit_days"}))
+    sealing = seal.Sealing(journal=journal, signer=key.checkpoint_signer, clock=clock, keep_days=kept.audit_days)
+
+    async def forget() -> None:
+        forgotten = await journal.write(lambda c: purge.purge(c, retention, clock.now(), _PURGE_AT_ONCE))
+        while any(each == _PURGE_AT_ONCE for each in forgotten.values()):
+            forgotten = await journal.write(lambda c: purge.purge(c, retention, clock.now(), _PURGE_AT_ONCE))
+
+    chores = (
+        Chore(name="seal the audit", every=seal.EVERY, do=sealing.seal),
+        Chore(name="forget what is old", every=_PURGE_EVERY, do=forget),
+    )
+    return Housekeeping(journal=journal, chores=chores, holder=uuid4(), clock=clock)
+
+
+def _run(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Runs something beside the requests, until the worker stops."""
+    task = asyncio.create_task(work)
+
+    async def stop() -> None:
+        task.cancel()
+        await asyncio.wait({task})
+
+    stack.push_async_callback(stop)
+
+
+async def _end_with_the_writer(journal: Journal, clock: SystemClock) -> None:
+    """Without the journal's writer a worker can promise nothing: it ends, and is started anew."""
+    while journal.is_alive:
+        await clock.sleep(1)
+    structlog.get_logger("ra.bootstrap").error("the journal's writer has died; this worker ends")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _metrics_directory() -> Path | None:
+    directory = process_environment().get(MULTIPROCESS_VARIABLE)
+    return Path(directory) if directory else None
+
+
+def _log_warnings(warnings: tuple[str, ...]) -> None:
+    log = structlog.get_logger("ra.bootstrap")
+    for each in warnings:
+        log.warning("configuration", detail=each)
+
+
+@contextmanager
+def _stopping_the_start() -> Iterator[None]:
+    """Turns whatever a start may run into into the one error that ends a worker for good: uvicorn restarts any other."""
+    try:
+        yield
+    except RaError as error:
+        raise Misconfigured(str(error)) from error
+    except Exception as error:  # an edge: a worker that cannot start must say so and must not be started again
+        structlog.get_logger("ra.bootstrap").error("start failed", exc_info=error)
+        raise Misconfigured(f"the start failed with {type(error).__name__}: {error}") from error

@@ -1,0 +1,252 @@
+"""Asks a CA for what has been decided, and commits what it says.
+
+Asking demands a Decision, which only the policy can make, and a transaction that nobody else has in hand: its `due_at`
+lies in the future, and whatever is committed here is fenced by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+
+from connectors.api import (
+    ApprovedContents,
+    BackendUnavailable,
+    Capability,
+    ConnectorError,
+    Issued,
+    IssueRequest,
+    Pending,
+    ProtocolViolation,
+    Rejected,
+    RevocationReason,
+)
+from ra.journal import audit, settle, transactions
+from ra.journal.certificates import describe
+from ra.journal.database import Journal
+from ra.journal.records import Occasion, Transaction
+from ra.journal.sealing import JournalKey
+from ra.journal.states import LostRace, State
+from ra.policy.decide import Decision, thaw
+from ra.service.backend import Backend
+from ra.service.endpoint import Directory
+from ra.service.gate import Permit
+from ra.service.notices import Notices
+from ra.service.pauses import pause
+from ra.service.ports import Clock, Entropy, Metrics
+from ra.service.returned import Wrong, check
+
+T = TypeVar("T")
+P = ParamSpec("P")
+Operation = Callable[Concatenate[Connection, Transaction, P], Transaction]
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 300.0
+"""Between two looks at what could not be settled, growing."""
+
+
+_ASKED = frozenset({State.SUBMITTING, State.PENDING, State.UNKNOWN})
+"""States in which a certificate is what is waited for."""
+
+
+class Issuing:
+    """What is done with a CA about one transaction; whatever it answers, or does not, is settled in the journal."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        key: JournalKey,
+        endpoints: Directory,
+        notices: Notices,
+        clock: Clock,
+        entropy: Entropy,
+        metrics: Metrics,
+    ) -> None:
+        self._journal = journal
+        self._key = key
+        self._endpoints = endpoints
+        self._notices = notices
+        self._clock = clock
+        self._entropy = entropy
+        self._metrics = metrics
+
+    def decision_of(self, transaction: Transaction) -> Decision:
+        """The decision that was committed with it.
+
+        Raises:
+            NotOurs: it is sealed with another key, or wiped.
+        """
+        return thaw(self._key.open(transaction.id, transaction.request or b""), transaction.grant)
+
+    async def issue(
+        self, backend: Backend, decision: Decision, transaction: Transaction, permit: Permit, awaited_until: float = 0.0
+    ) -> Transaction:
+        """SUBMITTING to whatever follows; the device waits for it until `awaited_until`, in monotonic seconds."""
+        answer = await self.ask(backend, permit, backend.connector.issue(request_of(decision, transaction)))
+        if isinstance(answer, Exception):
+            return await self._settle_fault(transaction, answer)
+        is_awaited = self._clock.monotonic_seconds() < awaited_until
+        return await self.take(backend, decision, transaction, answer, is_awaited=is_awaited)
+
+    async def ask(self, backend: Backend, permit: Permit, asking: Awaitable[T]) -> T | Exception:
+        """What a connector answers in time, or what it raises instead; the permit is given back."""
+        with permit:
+            try:
+                async with asyncio.timeout(backend.issue_timeout_seconds):
+                    answer = await asking
+            except Exception as error:  # noqa: BLE001 - the edge of a plugin: whatever it raises, the row is settled
+                self._metrics.connector_failed(backend.name, type(error).__name__)
+                permit.failed(error)
+                return error
+            permit.succeeded()
+            return answer
+
+    async def take(
+        self,
+        backend: Backend,
+        decision: Decision,
+        transaction: Transaction,
+        answer: object,
+        *,
+        is_awaited: bool = False,
+    ) -> Transaction:
+        """Settles what a CA answered: a certificate once it has been looked at."""
+        now = self._clock.now()
+        match answer:
+            case Issued():
+                return await self._take_certificate(backend, decision, transaction, answer, is_awaited=is_awaited)
+            case Pending(reference=reference, retry_after_seconds=seconds):
+                due_at = min(now + timedelta(seconds=seconds), transaction.expires_at)
+                return await self.settle(transaction, settle.settle_pending, reference, due_at, now)
+            case Rejected(rejection=rejection, detail=detail):
+                letters = self._notices.letters(
+                    transaction, decision, Occasion.FAILED, now, reason=rejection.value, detail=detail
+                )
+                return await self.settle(
+                    transaction, settle.settle_rejected, rejection.value, detail, now, letters=letters
+                )
+            case _:
+                error = ProtocolViolation(f"the connector answered with {type(answer).__name__}")
+                settle_it = self._settle_fault if transaction.state is State.SUBMITTING else self.postpone
+                return await settle_it(transaction, error)
+
+    async def settle(
+        self, transaction: Transaction, operation: Operation[P], *values: P.args, **named: P.kwargs
+    ) -> Transaction:
+        """Commits what has become of it, unless somebody else has settled it meanwhile: then, what that was."""
+        try:
+            return await self._journal.write(lambda c: operation(c, transaction, *values, **named))
+        except LostRace:
+            return await self._journal.read(lambda c: transactions.get(c, transaction.id))
+
+    async def postpone(self, transaction: Transaction, error: Exception) -> Transaction:
+        """Leaves it as it is, to be looked at again after a pause that grows."""
+        now = self._clock.now()
+        return await self.settle(
+            transaction, settle.postpone, _told(error), now + self._pause(transaction.attempts, error), now
+        )
+
+    # ------------------------------------------------------------ certificates
+    async def _take_certificate(
+        self, backend: Backend, decision: Decision, transaction: Transaction, issued: Issued, *, is_awaited: bool
+    ) -> Transaction:
+        now = self._clock.now()
+        try:
+            check(issued, backend.ca_chain[0], decision.contents, now)
+        except Wrong as error:
+            self._metrics.alarmed(transaction.profile, "QUARANTINED")
+            return await self.settle(transaction, settle.quarantine, issued.certificate, str(error), now)
+        letters = self._notices.letters(transaction, decision, Occasion.ISSUED, now, issued=issued)
+        # Where it came after the lease was over, it is as good as one that is found now, while nobody has another.
+        while transaction.state in _ASKED:
+            settled = await self.settle(
+                transaction,
+                settle.issue,
+                describe(issued),
+                now,
+                delivered=is_awaited,
+                letters=letters,
+                undelivered_until=self.undelivered_until(transaction.profile, now),
+            )
+            if settled.certificate == issued.certificate:
+                return settled
+            transaction = settled
+        await self._abandon(backend, transaction, issued)
+        return transaction
+
+    def undelivered_until(self, profile: str, now: datetime) -> datetime | None:
+        """When a certificate that nobody fetched is revoked; None: it is kept."""
+        endpoint = self._endpoints.by_name(profile)
+        days = endpoint.profile.revoke_undelivered_after_days if endpoint else 0
+        return now + timedelta(days=days) if days else None
+
+    async def _abandon(self, backend: Backend, transaction: Transaction, issued: Issued) -> None:
+        """A certificate that came after its transaction had been settled without it: nobody will ever get it."""
+        self._metrics.alarmed(transaction.profile, "ORPHAN")
+        event: dict[str, audit.Value] = {
+            "event": "orphan",
+            "transaction": str(transaction.id),
+            "profile": transaction.profile,
+            "reference": issued.reference,
+            "serial": f"{describe(issued).serial:x}",
+            "detail": f"the answer came when the transaction was {transaction.state}",
+        }
+        now = self._clock.now()
+        await self._journal.write(lambda c: audit.record(c, now, event))
+        permit = backend.gate.try_enter()
+        if permit is not None and backend.can(Capability.REVOKE):
+            await self.ask(
+                backend, permit, backend.connector.revoke(issued.certificate, RevocationReason.CESSATION_OF_OPERATION)
+            )
+
+    # ------------------------------------------------------------ faults
+    async def _settle_fault(self, transaction: Transaction, error: Exception) -> Transaction:
+        """Only what surely was not sent may be sent again; anything else is UNKNOWN."""
+        is_unsent = isinstance(error, ConnectorError) and not (
+            isinstance(error, ProtocolViolation) or (isinstance(error, BackendUnavailable) and error.maybe_issued)
+        )
+        operation = settle.back_to_authorised if is_unsent else settle.settle_unknown
+        now = self._clock.now()
+        return await self.settle(transaction, operation, _told(error), now + self._pause(0, error), now)
+
+    def _pause(self, attempts: int, error: Exception) -> timedelta:
+        """What the CA asked for, if it did, and some more."""
+        asked = error.retry_after_seconds if isinstance(error, BackendUnavailable) else None
+        return timedelta(seconds=asked or 0) + pause(
+            attempts, self._entropy, first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS
+        )
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def request_of(decision: Decision, transaction: Transaction) -> IssueRequest:
+    """The same on every attempt, whoever makes it."""
+    return IssueRequest(
+        csr=decision.csr,
+        contents=decision.contents,
+        profile=transaction.profile,
+        idempotency_key=transaction.idempotency_key,
+        requested_at=transaction.created_at,
+    )
+
+
+def contents_digest(contents: ApprovedContents) -> bytes:
+    """SHA-256 over what a certificate is to say, the same in every process."""
+    said = [
+        [[(each.oid, each.value, each.tag) for each in rdn] for rdn in contents.subject],
+        [(each.kind, each.value) for each in contents.subject_alternative_names],
+        contents.spki.hex(),
+        sorted(contents.key_usage),
+        contents.extended_key_usage,
+        contents.validity.total_seconds(),
+        contents.sid,
+    ]
+    return hashlib.sha256(json.dumps(said).encode()).digest()

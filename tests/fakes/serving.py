@@ -1,0 +1,68 @@
+"""A real `scep-ra serve` in a process of its own, which a test may stop, and start again over the same directory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.interop.running import clean_environment
+
+DEADLINE_SECONDS = 30
+PAUSE_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A `scep-ra serve` that answers."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    admin_url: str
+    log: Path
+
+    def wait_for(self, words: str, times: int = 1) -> None:
+        self.until(lambda: self.log.read_text("utf-8").count(words) >= times)
+
+    def until(self, is_so: Callable[[], bool]) -> None:
+        """Waits for something to come true while the process lives."""
+        for _ in range(int(DEADLINE_SECONDS / PAUSE_SECONDS)):
+            if is_so():
+                return
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(PAUSE_SECONDS)
+                break
+        pytest.fail(f"it never came:\n{self.log.read_text('utf-8')}")
+
+
+def command(directory: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "ra", "serve", "--config", str(directory / "ra.toml"), *options]
+
+
+@contextmanager
+def serving(
+    directory: Path,
+    ports: tuple[int, int],
+    *options: str,
+    scheme: str = "http",
+    environment: dict[str, str] | None = None,
+) -> Iterator[Serving]:
+    """Serves until the block is left, then stops it with SIGTERM; `environment` is added to what it inherits."""
+    log = directory / "server.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command(directory, *options), stdout=stream, stderr=stream, env=clean_environment() | (environment or {})
+        )
+    public, admin = (f"{scheme}://127.0.0.1:{port}" for port in ports)
+    served = Serving(process=process, url=f"{public}/scep", admin_url=admin, log=log)
+    try:
+        served.wait_for("Application startup complete.")
+        yield served
+    finally:
+        process.terminate()
+        process.wait(DEADLINE_SECONDS)
