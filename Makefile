@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: help run test demo check bench format schema peers .venv clean
+N ?= 200
+
+.PHONY: help run test demo check bench crash format schema peers .venv clean
 help:
 	@echo "make run     an RA with a CA of its own; prints the enrolment URL and the challenge"
 	@echo "make test    the test suite"
 	@echo "make demo    enrols one device with the bundled client and with every real client that is installed"
 	@echo "make check   ruff, mypy, import contracts, hadolint"
 	@echo "make bench   how many enrolments per second, beside another server and the crypto floor"
+	@echo "make crash   kills the RA N times while devices enrol, and counts what that did to them (N=200)"
 
 run: .venv/runtime.stamp
 	@test -e var/ra.toml || $(BIN)/scep-ra init var --yes >/dev/null
@@ -32,6 +35,9 @@ check: .venv
 bench: .venv
 	$(BIN)/python -m benchmarks.enrolment
 
+crash: .venv
+	$(BIN)/python -m benchmarks.crash -n $(N)
+
 format: .venv
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -39,6 +45,8 @@ format: .venv
 schema: .venv
 	$(BIN)/scep-ra check-config --schema > config/schema.json
 	$(BIN)/python docs/configuration.py > docs/configuration.md
+	$(BIN)/python docs/events.py
+	$(BIN)/python docs/states.py
 
 peers:
 	.ci/peers

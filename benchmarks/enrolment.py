@@ -1,5 +1,7 @@
 """How many enrolments per second: scep-ra, Debian's scepserver and the crypto floor, measured in one run (`make bench`).
 
+scep-ra is measured on SQLite, and on a PostgreSQL that the run starts for itself, with every commit on disk in both.
+
 Every device has an RSA-2048 key of its own, and its request is sealed before the clock starts. One load client serves
 all servers. Rounds take turns, each server starts each round from a fresh copy, and the median of the rounds counts.
 Every reply is opened after the clock has stopped. A FAILURE counts in the rate and is listed: scepserver
@@ -16,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,10 +29,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from benchmarks import floor
 from benchmarks.devices import CORES, Site, load_keys, prepare, serials
 from benchmarks.load import Job, Run, body_of, run
-from benchmarks.servers import Server, resident_mib, running, scep_ra, scepserver, site
+from benchmarks.servers import Server, replicated, resident_mib, running, scep_ra, scepserver, site
 from ra.client.requests import Request
+from tests.fakes.postgres import installed, running_postgres
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "bench"
+POSTGRES = {"listen_addresses": "", "shared_buffers": "128MB"}
+"""As Debian's package sets it up: every commit waits for the disk."""
+
 CONNECTIONS = 16
 WARM_UP = 64
 LONE = 64
@@ -83,9 +90,9 @@ def main() -> None:
     options = _options()
     count, rounds = (300, 1) if options.quick else (options.n, options.rounds)
     keys = load_keys(CACHE / "rsa-2048.keys", WARM_UP + LONE + count)
-    directory = Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))
-    try:
-        servers = _set_up(directory)
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=CACHE)))
+        servers = _set_up(directory, stack)
         results = [Result(each.label, each.ca_key_bits) for each in servers]
         floors = [Floor(processes, bits) for bits in (2048, 3072) for processes in (1, 2)]
         prepared: dict[Path, Devices] = {}
@@ -95,8 +102,6 @@ def main() -> None:
                 _round(server, keys, prepared, result)
             for each in floors:
                 each.rates.append(floor.rate(processes=each.processes, ca_key_bits=each.ca_key_bits))
-    finally:
-        shutil.rmtree(directory)
     _show(results, floors, count, rounds)
     if options.json is not None:
         report = {
@@ -119,8 +124,14 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _set_up(directory: Path) -> list[Server]:
+def _set_up(directory: Path, stack: ExitStack) -> list[Server]:
     servers = scep_ra(directory, ca_key_bits=2048, workers=(1, 2))
+    programs = installed()
+    if programs is None:
+        print("PostgreSQL is not installed: scep-ra is measured on SQLite alone")
+    else:
+        cluster = stack.enter_context(running_postgres(programs, POSTGRES))
+        servers.append(replicated(servers[0], 2, cluster.empty))
     program = shutil.which("scepserver")
     if program is None:
         print("scepserver is not installed: scep-ra is measured alone")
@@ -130,19 +141,20 @@ def _set_up(directory: Path) -> list[Server]:
 
 
 def _round(server: Server, keys: Sequence[rsa.RSAPrivateKey], prepared: dict[Path, Devices], result: Result) -> None:
-    with running(server) as process:
+    with running(server) as listeners:
         devices = prepared.get(server.template) or prepared.setdefault(server.template, _devices(server, keys))
         job = Job(
-            port=server.port,
+            listeners=listeners,
             path=server.path,
-            server=process,
             workers=server.workers,
             connections=CONNECTIONS,
             warm_up=_messages(devices.warm_up),
             bodies=_messages(devices.load),
         )
         load = _in_own_process(job)
-        alone = replace(job, connections=1, workers=1, warm_up=(), bodies=_messages(devices.lone))
+        alone = replace(
+            job, listeners=listeners[:1], connections=1, workers=1, warm_up=(), bodies=_messages(devices.lone)
+        )
         lone = _in_own_process(alone)
         result.worker_mib.append(max(resident_mib(worker) for worker in load.workers))
     _note(result, devices, load, lone)

@@ -6,6 +6,7 @@ has stopped. Connections are spread evenly over the server's worker processes, w
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import selectors
@@ -22,21 +23,28 @@ CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 CAPABILITIES = b"GET %s?operation=GetCACaps HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A port of this machine, and the process that answers there, itself or by its descendants."""
+
+    port: int
+    process: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What to send, and to whom.
 
     Attributes:
+        listeners: of the server, or of each of its replicas.
         path: of the SCEP URL.
-        server: process id; it or its descendants answer.
         workers: how many processes the connections are to be spread over.
         warm_up: bodies sent before the clock starts.
         bodies: pkiMessages, each sent once.
     """
 
-    port: int
+    listeners: tuple[Listener, ...]
     path: str
-    server: int
     workers: int
     connections: int
     warm_up: tuple[bytes, ...]
@@ -178,11 +186,13 @@ def _connect_spread(job: Job) -> tuple[list[socket.socket], tuple[int, ...]]:
     kept: list[socket.socket] = []
     held: Counter[int] = Counter()
     deadline = time.monotonic() + READY_SECONDS
+    turns = itertools.cycle(job.listeners)
     while len(kept) < share * job.workers:
         if time.monotonic() > deadline:
             raise TimeoutError(f"connections do not spread over {job.workers} workers: {dict(held)}")
-        connection = _open(job)
-        owner = _owner(connection, job)
+        listener = next(turns)
+        connection = _open(listener, job.path)
+        owner = _owner(connection, listener)
         if held[owner] >= share:
             connection.close()
             continue
@@ -191,23 +201,23 @@ def _connect_spread(job: Job) -> tuple[list[socket.socket], tuple[int, ...]]:
     return kept, tuple(sorted(held))
 
 
-def _open(job: Job) -> socket.socket:
+def _open(listener: Listener, path: str) -> socket.socket:
     """A connection that a worker has accepted: it has answered GetCACaps on it."""
-    connection = socket.create_connection(("127.0.0.1", job.port))
+    connection = socket.create_connection(("127.0.0.1", listener.port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    _exchange_all([connection], [CAPABILITIES % job.path.encode()])
+    _exchange_all([connection], [CAPABILITIES % path.encode()])
     return connection
 
 
-def _owner(connection: socket.socket, job: Job) -> int:
+def _owner(connection: socket.socket, listener: Listener) -> int:
     """Which process of the server holds the other end."""
     here = f":{connection.getsockname()[1]:04X}"
-    there = f":{job.port:04X}"
+    there = f":{listener.port:04X}"
     for table in ("tcp", "tcp6"):  # Go listens on both families with one socket
         for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
             fields = line.split()
             if fields[1].endswith(there) and fields[2].endswith(here):
-                return _holder(f"socket:[{fields[9]}]", job.server)
+                return _holder(f"socket:[{fields[9]}]", listener.process)
     raise LookupError("the other end of a connection is not to be found")
 
 

@@ -1,4 +1,4 @@
-"""The two servers that are measured: scep-ra, and Debian's micromdm scepserver. Each round starts from a fresh copy."""
+"""The servers that are measured: scep-ra on both databases, and Debian's micromdm scepserver; each round on fresh copies."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
 from benchmarks.devices import Site
+from benchmarks.load import Listener
 from ra.client.authority import read_ca_certificates
+from ra.settings.sources import process_environment
 
 READY_SECONDS = 30
 STOP_SECONDS = 30
@@ -30,27 +32,25 @@ class Server:
 
     Attributes:
         template: its directory before the first request.
-        command: what starts it, in the copy.
-        url: the SCEP URL.
+        commands: what starts it, in the copy: one process, or one for each replica.
+        urls: the SCEP URL of each.
+        fresh_database: gives each round the URL of an empty database of its own; None: it lies in the directory.
         workers: how many processes answer.
         ca_key_bits: RSA; its RA key, where it has one, has 2048.
     """
 
     label: str
     template: Path
-    command: tuple[str, ...]
-    url: str
+    commands: tuple[tuple[str, ...], ...]
+    urls: tuple[str, ...]
     challenge: str
     workers: int
     ca_key_bits: int
-
-    @property
-    def port(self) -> int:
-        return urlsplit(self.url).port or 80
+    fresh_database: Callable[[], str] | None = None
 
     @property
     def path(self) -> str:
-        return urlsplit(self.url).path
+        return urlsplit(self.urls[0]).path
 
 
 def scep_ra(directory: Path, *, ca_key_bits: int, workers: tuple[int, ...]) -> list[Server]:
@@ -66,14 +66,28 @@ def scep_ra(directory: Path, *, ca_key_bits: int, workers: tuple[int, ...]) -> l
         Server(
             label=f"scep-ra, {count} worker{'s' * (count > 1)}, CA rsa:{ca_key_bits}",
             template=template,
-            command=(*program, "serve", "--config", "ra.toml", "--workers", str(count)),
-            url=answer["url"],
+            commands=((*program, "serve", "--config", "ra.toml", "--workers", str(count)),),
+            urls=(answer["url"],),
             challenge=answer["challenge"],
             workers=count,
             ca_key_bits=ca_key_bits,
         )
         for count in workers
     ]
+
+
+def replicated(server: Server, replicas: int, fresh_database: Callable[[], str]) -> Server:
+    """The same with its journal in PostgreSQL, and so many replicas of one worker each."""
+    listeners = [(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}") for _ in range(replicas)]
+    [(*serve, _)] = server.commands
+    return replace(
+        server,
+        label=f"scep-ra, PostgreSQL, {replicas} replicas, CA rsa:{server.ca_key_bits}",
+        commands=tuple((*serve, "1", f"--listen={here}", f"--admin-listen={admin}") for here, admin in listeners),
+        urls=tuple(f"http://{here}{server.path}" for here, _ in listeners),
+        workers=replicas,
+        fresh_database=fresh_database,
+    )
 
 
 def scepserver(directory: Path, program: str) -> Server:
@@ -85,8 +99,8 @@ def scepserver(directory: Path, program: str) -> Server:
     return Server(
         label="scepserver 2.1, CA rsa:2048",
         template=template,
-        command=(program, "-depot", "depot", "-port", str(port), "-challenge", CHALLENGE, "-allowrenew", "0"),
-        url=f"http://127.0.0.1:{port}/scep",
+        commands=((program, "-depot", "depot", "-port", str(port), "-challenge", CHALLENGE, "-allowrenew", "0"),),
+        urls=(f"http://127.0.0.1:{port}/scep",),
         challenge=CHALLENGE,
         workers=1,
         ca_key_bits=2048,
@@ -94,25 +108,45 @@ def scepserver(directory: Path, program: str) -> Server:
 
 
 @contextmanager
-def running(server: Server) -> Iterator[int]:
-    """Starts a server from a fresh copy of its directory and stops it again; yields its process id."""
+def running(server: Server) -> Iterator[tuple[Listener, ...]]:
+    """Starts a server from a fresh copy of its directory and stops it again; yields who listens where."""
     copy = server.template.with_name("round")
     shutil.copytree(server.template, copy)
-    log = copy / "server.log"
+    environment = dict(process_environment())
+    if server.fresh_database is not None:
+        environment["SCEP_RA_DATABASE__URL"] = server.fresh_database()
+    try:
+        with ExitStack() as stack:
+            yield tuple(
+                stack.enter_context(_started(server, index, copy, environment)) for index in range(len(server.urls))
+            )
+    finally:
+        shutil.rmtree(copy)
+
+
+@contextmanager
+def _started(server: Server, index: int, directory: Path, environment: dict[str, str]) -> Iterator[Listener]:
+    log = directory / f"server-{index}.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(server.command, cwd=copy, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+        process = subprocess.Popen(
+            server.commands[index],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+        )
         try:
-            _wait_until_ready(server, process, log)
-            yield process.pid
+            _wait_until_ready(server, index, process, log)
+            yield Listener(urlsplit(server.urls[index]).port or 80, process.pid)
         finally:
             process.terminate()
             process.wait(STOP_SECONDS)
-            shutil.rmtree(copy)
 
 
 def site(server: Server) -> Site:
     """What devices learn of a running server."""
-    body = httpx.get(f"{server.url}?operation=GetCACert").raise_for_status().content
+    body = httpx.get(f"{server.urls[0]}?operation=GetCACert").raise_for_status().content
     return Site(ca=read_ca_certificates(body), challenge=server.challenge)
 
 
@@ -130,11 +164,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(server: Server, index: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            httpx.get(f"{server.url}?operation=GetCACaps").raise_for_status()
+            httpx.get(f"{server.urls[index]}?operation=GetCACaps").raise_for_status()
         except httpx.TransportError:
             time.sleep(0.05)
         else:
