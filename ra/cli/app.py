@@ -25,7 +25,16 @@ COMMANDS = {
     "check-config": "Read the configuration, its keys and certificates; say what is wrong with them.",
     "client": "Ask a SCEP server, as a device would.",
     "explain": "Say in words what a SCEP message is, and what is odd about it.",
+    "transactions": "List what was asked for, say how it stands, approve or deny what waits for a person.",
+    "certs": "List certificates, show them, have them revoked.",
+    "otp": "Mint one-time secrets, list them, withdraw them.",
+    "outbox": "List what is still to be told to somebody, and have what was given up tried again.",
+    "audit": "Find out whether the audit was changed; hand it on to others.",
+    "backup": "Write the journal into a file, while the service runs.",
+    "restore": "Fill an empty database from a backup.",
+    "db": "Bring the journal's tables up to date, or move them to another database.",
     "bench": "Enrol many devices and measure.",
+    "simulate": "Serve as Vault would, with a CA in memory: to try a set-up.",
 }
 """Each is one file beside this one, and is imported when it is asked for: help is quick, and `serve` stays small."""
 

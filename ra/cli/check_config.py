@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ra import bootstrap
+from ra.bootstrap.checks import check
 from ra.cli.output import DEFAULT_CONFIG, AsJson, ConfigPath, show
 from ra.settings.load import load
 from ra.settings.schema import json_schema
@@ -25,7 +25,7 @@ def command(
         return
 
     configuration = load(config)
-    warnings = bootstrap.check(configuration)
+    warnings = check(configuration)
     profiles = sorted(configuration.endpoints)
     value = {"config": str(configuration.path), "profiles": profiles, "warnings": list(warnings)}
     text = "\n".join([*(f"warning: {each}" for each in warnings), f"{config} is good: {', '.join(profiles)}"])

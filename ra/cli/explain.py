@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ra.bootstrap import load_identities
+from ra.bootstrap.front import load_identities
 from ra.cli.output import AsJson, show
 from ra.keyring.files import load_identity
 from ra.scep.explain import Explanation, explain

@@ -16,9 +16,12 @@ from cryptography.hazmat.primitives import hashes
 from connectors.api import Secret
 from connectors.internal.creation import create_ca
 from connectors.keyfiles import read_certificates
-from ra import bootstrap
+from ra.bootstrap.checks import prepare
+from ra.bootstrap.clock import SystemClock
+from ra.bootstrap.plugins import Surroundings, connect_connector
 from ra.cli.output import AsJson, show
 from ra.errors import Misconfigured
+from ra.journal.sealing import KEY_LENGTH, write_key
 from ra.service.identity import Wish, obtain
 from ra.settings.load import Configuration, load
 from ra.settings.model import Address, read_address
@@ -56,6 +59,7 @@ hmac = {api_key_hmac}
 
 [database]
 url = "sqlite:///ra.db"
+key = "file:journal.key"                # seals what the journal keeps: back it up, apart from the database
 
 [connectors.lab]
 type = "internal"                       # a CA of its own: ca.pem, ca.key
@@ -104,6 +108,10 @@ def _random_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+def _random_journal_key() -> str:
+    return write_key(secrets.token_bytes(KEY_LENGTH))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secrets:
     """What nobody but this directory knows."""
@@ -113,6 +121,7 @@ class Secrets:
     ra_passphrase: str = field(default_factory=_random_secret, repr=False)
     api_key: str = field(default_factory=_random_secret, repr=False)
     api_key_secret: str = field(default_factory=_random_secret, repr=False)
+    journal_key: str = field(default_factory=_random_journal_key, repr=False)
 
     def files(self) -> dict[str, str]:
         return {
@@ -121,6 +130,7 @@ class Secrets:
             "ra.passphrase": self.ra_passphrase,
             "api-key.txt": self.api_key,
             "api-keys.secret": self.api_key_secret,
+            "journal.key": self.journal_key,
         }
 
 
@@ -192,17 +202,16 @@ def write(plan: Plan) -> str:
     configuration = _write_configuration(plan, digest(made.api_key_secret.encode(), made.api_key))
     for name, value in made.files().items():
         _write_secret(directory / name, value)
-    now = bootstrap.SystemClock().now()
+    now = SystemClock().now()
     create_ca(directory, key_spec=plan.ca_key, name=plan.ca_name, passphrase=Secret(made.ca_passphrase), now=now)
     asyncio.run(_obtain_identity(plan, configuration, Secret(made.ra_passphrase)))
-    bootstrap.prepare(configuration)
+    prepare(configuration)
     configuration.path.rename(directory / "ra.toml")
     return made.challenge
 
 
 async def _obtain_identity(plan: Plan, configuration: Configuration, passphrase: Secret) -> None:
-    clock = bootstrap.SystemClock()
-    connector = await bootstrap.connect_connector(configuration, "lab", clock)
+    connector = await connect_connector(configuration, "lab", Surroundings())
     try:
         wish = Wish(name="ra", profile="default", key_spec=plan.ra_key)
         await obtain(
@@ -210,7 +219,7 @@ async def _obtain_identity(plan: Plan, configuration: Configuration, passphrase:
             wish,
             configuration.directory,
             passphrase=passphrase,
-            now=clock.now(),
+            now=SystemClock().now(),
             entropy=secrets.token_bytes,
         )
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import tempfile
@@ -14,16 +15,20 @@ from uvicorn import Config
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess
 
-from ra import bootstrap
+from ra.bootstrap.checks import prepare
+from ra.bootstrap.worker import FACTORY
 from ra.cli.output import DEFAULT_CONFIG, FAILED, AsJson, ConfigPath, show
 from ra.errors import Misconfigured
 from ra.settings.load import Configuration, load
 from ra.settings.model import Address, Server, Tls
 from ra.settings.sources import CONFIG_VARIABLE, PREFIX, process_environment, read_secret
 from ra.telemetry import MULTIPROCESS_VARIABLE, configure_logs
+from ra.web.health import NOT_READY_SIGNAL
 from ra.web.receive import ReceiveLimits, http_protocol
 
 BACKLOG = 2048
+
+_TICK_SECONDS = 0.1
 
 
 def command(
@@ -39,7 +44,7 @@ def command(
     """Serve SCEP until SIGTERM; SIGHUP replaces the workers one by one."""
     options = {"--workers": workers, "--listen": listen, "--admin-listen": admin_listen}
     configuration = configure(config, options)
-    bootstrap.prepare(configuration)
+    prepare(configuration)
     server = configuration.settings.server
     configure_logs(console=server.debug)
     with (
@@ -52,10 +57,34 @@ def command(
         value = {"url": url, "listen": str(server.listen), "admin_url": admin_url, "workers": server.workers}
         text = f"Devices enrol at {url} (listening on {server.listen}); operators look at {admin_url}/readyz"
         show(value, text, as_json=as_json)
-        supervisor = Multiprocess(uvicorn_config(configuration), [public, admin])
+        supervisor = Supervisor(uvicorn_config(configuration), [public, admin], server.shutdown_notice_seconds)
         supervisor.run()
     if any(each.exitcode == STARTUP_FAILURE for each in supervisor.processes):
         raise typer.Exit(FAILED)
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's, with a notice before the end. SIGINT, which is sent by hand, and a second SIGTERM cut it short."""
+
+    def __init__(self, config: Config, sockets: list[socket.socket], notice_seconds: int) -> None:
+        super().__init__(config, sockets)
+        self._notice_seconds = notice_seconds
+
+    def handle_term(self) -> None:
+        if self._notice_seconds:
+            for each in self.processes:
+                if each.pid is not None and each.exitcode is None:
+                    os.kill(each.pid, NOT_READY_SIGNAL)
+            for _ in range(int(self._notice_seconds / _TICK_SECONDS)):
+                if self.signal_queue or self.should_exit.wait(_TICK_SECONDS):
+                    break
+        super().handle_term()
+
+    def terminate_all(self) -> None:
+        """Nobody is left to take connections: they are refused from now on, and not kept waiting."""
+        super().terminate_all()
+        for each in self.sockets:
+            each.close()
 
 
 def bind(key: str, address: Address) -> socket.socket:
@@ -84,7 +113,7 @@ def uvicorn_config(configuration: Configuration) -> Config:
     """Uvicorn's own settings. [server.tls] holds for both listeners: uvicorn knows one TLS for all of its sockets."""
     server = configuration.settings.server
     return Config(
-        bootstrap.FACTORY,
+        FACTORY,
         factory=True,
         workers=server.workers,
         loop="uvloop",

@@ -28,7 +28,7 @@ def test_every_command_has_help_of_its_own(name: str, capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     assert exit_code == 0
     assert f"scep-ra {name}" in shown
-    assert "--json" in shown or name == "client"
+    assert "--json" in shown or "COMMAND" in shown  # a group has it with each of its commands
 
 
 @pytest.mark.parametrize("name", ["caps", "getca", "nextca", "enrol", "renew", "poll", "getcert", "getcrl"])
@@ -95,7 +95,7 @@ def test_a_group_without_a_command_prints_its_help(capsys: pytest.CaptureFixture
 
 
 def test_the_server_loads_no_command_line() -> None:
-    code = "import sys, ra.bootstrap; print(sorted({'typer', 'ra.cli', 'ra.client', 'asn1crypto'} & set(sys.modules)))"
+    code = "import sys, ra.bootstrap.worker; print(sorted({'typer', 'ra.cli', 'ra.client', 'asn1crypto'} & set(sys.modules)))"
 
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
