@@ -38,6 +38,7 @@ SECTIONS = {
     "[server.tls]": "Tls",
     "[[server.api_keys]]": "ApiKey",
     "[database]": "Database",
+    "[retention]": "RetentionSettings",
     "[identities.NAME]": "IdentitySettings",
     "[profiles.NAME]": "ProfileSettings",
     "A combination of challenges": "Combination",
@@ -68,7 +69,14 @@ def plugins(table: str, registry: Any) -> Iterator[str]:
         yield from section(f'[{table}.NAME] of type = "{entry.name}"', schema, schema.get("$defs", {}))
         for definition in schema.get("$defs", {}).values():
             if "properties" in definition:
-                yield from section(f'Each of them, in type = "{entry.name}"', definition, schema["$defs"])
+                yield from section(_inner_title(entry.name, definition), definition, schema["$defs"])
+
+
+def _inner_title(kind: str, definition: Mapping[str, Any]) -> str:
+    """A table inside a plugin's own: one of several kinds, which a constant tells apart, or each of a list."""
+    constants = (f'{key} = "{each["const"]}"' for key, each in definition["properties"].items() if "const" in each)
+    told_apart = next(constants, None)
+    return f'With {told_apart}, in type = "{kind}"' if told_apart else f'Each of them, in type = "{kind}"'
 
 
 def section(title: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
@@ -104,6 +112,10 @@ def _type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
             return _type(definitions[reference.rpartition("/")[2]], definitions)
         case {"anyOf": alternatives}:
             return " or ".join(_type(each, definitions) for each in alternatives if each.get("type") != "null")
+        case {"oneOf": alternatives}:
+            return " or ".join(dict.fromkeys(_type(each, definitions) for each in alternatives))
+        case {"const": value}:
+            return f"`{value}`"
         case {"enum": values}:
             return " / ".join(f"`{each}`" for each in values)
         case {"type": "array", "items": items}:
@@ -111,7 +123,13 @@ def _type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         case {"type": "string", "format": ("path" | "date-time") as kind}:
             return {"path": "path", "date-time": "time"}[kind]
         case _:
-            words = {"string": "text", "integer": "whole number", "boolean": "true / false", "object": "table"}
+            words = {
+                "string": "text",
+                "integer": "whole number",
+                "number": "number",
+                "boolean": "true / false",
+                "object": "table",
+            }
             return words.get(kind := str(schema.get("type", "")), kind) + _range(schema)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-import tests.peers  # noqa: F401 - before all else: it takes its own variable out of the environment
+import tests.peers  # before all else: it takes its own variable out of the environment
+from ra.journal.database import Journal
+from tests.fakes import postgres as server
 from tests.interop.running import RunningRa, running_ra
 
 _READABLE_BYTES = 16
@@ -17,6 +20,38 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     if isinstance(val, bytes) and not (val.isascii() and val.decode("ascii").isprintable()):
         return val.hex() if len(val) <= _READABLE_BYTES else f"{len(val)} bytes"
     return None
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[server.Cluster]:
+    """A PostgreSQL server for the session, on a Unix socket."""
+    programs = server.installed()
+    if programs is None:
+        tests.peers.missing(
+            "PostgreSQL's server is missing: it comes from the system's package postgresql (listed in .ci/run)"
+        )
+    with server.running_postgres(programs) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=server.DATABASES)
+def journal_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a fresh journal of the test's own; the test runs once for each database. Any `directory` goes with it."""
+    if request.param == "postgresql":
+        cluster: server.Cluster = request.getfixturevalue("postgres")
+        return cluster.journal()
+    url = f"sqlite:///{tmp_path}/ra.db"
+    Journal.create(url, directory=tmp_path)
+    return url
+
+
+@pytest.fixture(params=server.DATABASES)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a database of the test's own with nothing in it yet, or of a file that is not there."""
+    if request.param == "postgresql":
+        cluster: server.Cluster = request.getfixturevalue("postgres")
+        return cluster.empty()
+    return f"sqlite:///{tmp_path}/empty.db"
 
 
 @pytest.fixture(scope="session")

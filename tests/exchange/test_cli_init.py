@@ -50,7 +50,7 @@ def test_it_tells_url_challenge_and_configuration(tmp_path: Path, capsys: pytest
 def test_no_two_directories_share_a_secret(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     init(tmp_path / "other", capsys, "--ca-key", "ec:p256")
 
-    secret_files = ("challenge.txt", "ca.passphrase", "ra.passphrase", "api-key.txt", "api-keys.secret")
+    secret_files = ("challenge.txt", "ca.passphrase", "ra.passphrase", "api-key.txt", "api-keys.secret", "journal.key")
     assert not [
         name
         for name in secret_files

@@ -9,9 +9,6 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,34 +21,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from ra.cli.app import run
+from tests.fakes.serving import command, serving
 from tests.interop.running import clean_environment, faulty_lines, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_SECONDS = 30
-PAUSE_SECONDS = 0.02
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """A `scep-ra serve` that answers."""
-
-    process: subprocess.Popen[bytes]
-    url: str
-    admin_url: str
-    log: Path
-
-    def wait_for(self, words: str, times: int = 1) -> None:
-        self.until(lambda: self.log.read_text("utf-8").count(words) >= times)
-
-    def until(self, is_so: Callable[[], bool]) -> None:
-        """Waits for something to come true while the process lives."""
-        for _ in range(int(DEADLINE_SECONDS / PAUSE_SECONDS)):
-            if is_so():
-                return
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(PAUSE_SECONDS)
-                break
-        pytest.fail(f"it never came:\n{self.log.read_text('utf-8')}")
 
 
 @pytest.fixture(scope="module")
@@ -67,25 +40,6 @@ def directory(tmp_path: Path, ports: tuple[int, int], capsys: pytest.CaptureFixt
     assert run(["init", str(tmp_path / "var"), "--yes", "--ca-key=ec:p256", *listen]) == 0
     capsys.readouterr()
     return tmp_path / "var"
-
-
-def command(directory: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "ra", "serve", "--config", str(directory / "ra.toml"), *options]
-
-
-@contextmanager
-def serving(directory: Path, ports: tuple[int, int], *options: str, scheme: str = "http") -> Iterator[Serving]:
-    log = directory / "server.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command(directory, *options), stdout=stream, stderr=stream, env=clean_environment())
-    public, admin = (f"{scheme}://127.0.0.1:{port}" for port in ports)
-    served = Serving(process=process, url=f"{public}/scep", admin_url=admin, log=log)
-    try:
-        served.wait_for("Application startup complete.")
-        yield served
-    finally:
-        process.terminate()
-        process.wait(DEADLINE_SECONDS)
 
 
 def test_it_serves_devices_on_one_port_and_operators_on_the_other(directory: Path, ports: tuple[int, int]) -> None:
