@@ -41,6 +41,8 @@ PATIENCE_SECONDS = 5.0
 _SINCE = timedelta(minutes=10)
 """By so much the CA's clock may be behind when it is asked what it has issued since."""
 
+NOT_YET = "the CA says that it has not issued; it is asked again before the request is sent again"
+
 _REMIND = timedelta(days=1)
 """How often an alarm is repeated about what only a person can settle."""
 
@@ -211,7 +213,7 @@ class Sweeper:
                 return await self._issuing.postpone(transaction, found)
             if found is not None:
                 return await self._issuing.take(backend, decision, transaction, found)
-            return await self._send_again(transaction, "the CA says that it has not issued")
+            return await self._believe_not(backend, transaction)
         if backend.can(Capability.IDEMPOTENT):
             return await self._send_again(transaction, "the same idempotency key yields the same certificate")
         if backend.resubmit_after is not None and transaction.attempts:
@@ -220,6 +222,13 @@ class Sweeper:
         now, detail = self._clock.now(), "this CA cannot say whether it has issued: look there"
         due_at = now + (backend.resubmit_after or _REMIND)
         return await self._issuing.settle(transaction, settle.postpone, detail, due_at, now)
+
+    async def _believe_not(self, backend: Backend, transaction: Transaction) -> Transaction:
+        """A CA that has not issued may still be about to: its no is certain when it says so again a lease later."""
+        if transaction.detail == NOT_YET:
+            return await self._send_again(transaction, "the CA has not issued, and said so twice")
+        now = self._clock.now()
+        return await self._issuing.settle(transaction, settle.postpone, NOT_YET, now + backend.lease, now)
 
     async def _send_again(self, transaction: Transaction, detail: str, *, orphan: bool = False) -> Transaction:
         now = self._clock.now()

@@ -155,9 +155,40 @@ async def test_what_the_ca_surely_has_not_issued_is_sent_again(ra: Assembled, is
     issuing.answer = None
 
     await ra.sweep(later=MINUTE)
+    after_the_first_no = len(issuing.requests)
+    await ra.sweep(later=LEASE)
 
+    assert 1 == after_the_first_no
     assert State.RELEASED is await state(ra)
     assert 2 == len(issuing.requests)
+
+
+async def test_a_ca_that_issues_after_it_has_said_no_is_not_asked_for_a_second_certificate(
+    ra: Assembled, issuing: IssuingCa
+) -> None:
+    issuing.answer = LOST
+    await enrol(ra, Device())
+    await ra.sweep(later=MINUTE)
+    issuing.keep_issued()
+
+    await ra.sweep(later=LEASE)
+
+    assert State.RELEASED is await state(ra)
+    assert 1 == len(issuing.requests)
+
+
+async def test_a_no_before_the_ca_was_away_does_not_count(ra: Assembled, issuing: IssuingCa) -> None:
+    issuing.answer = LOST
+    await enrol(ra, Device())
+    await ra.sweep(later=MINUTE)
+    issuing.found = NOT_SENT
+    await ra.sweep(later=LEASE)
+    issuing.found = None
+
+    await ra.sweep(later=MINUTE)
+
+    assert State.UNKNOWN is await state(ra)
+    assert 1 == len(issuing.requests)
 
 
 async def test_a_ca_that_cannot_be_asked_about_a_lost_answer_leaves_it_and_alarms(
@@ -232,6 +263,7 @@ async def test_what_a_crash_cut_off_is_found_out_about_when_its_lease_is_over(tm
             await restarted.sweep(later=LEASE - MINUTE)
             before = await enrol(restarted, device)
             await restarted.sweep(later=2 * MINUTE)
+            await restarted.sweep(later=LEASE)
             after = await enrol(restarted, device)
         hanging.answer = NOT_SENT
         hanging.may_answer.set()
@@ -269,6 +301,7 @@ async def test_a_second_certificate_is_revoked_and_never_handed_out(tmp_path: Pa
         await slow.asked.wait()
         async with assembled(tmp_path, other_ca, CA) as awake:
             await awake.sweep(later=2 * MINUTE)
+            await awake.sweep(later=LEASE)
             first = await enrol(awake, device)
         slow.serial_offset = 2
         slow.may_answer.set()
