@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from ra.bootstrap.clock import SystemClock
@@ -13,6 +14,7 @@ from ra.journal.chain import Chain
 from ra.journal.database import Journal, Place, Upgrade, place_of
 from ra.journal.keyfile import insist_on_key, make_key_file
 from ra.journal.sealing import JournalKey
+from ra.journal.sqlite import SqlitePlace
 from ra.journal.writer import nothing
 from ra.settings.load import Configuration
 from ra.settings.sources import read_secret
@@ -34,6 +36,12 @@ def journal_place(configuration: Configuration) -> Place:
         Misconfigured: the password cannot be read.
     """
     return place_of(**_named(configuration))
+
+
+def disk_of(configuration: Configuration) -> Path | None:
+    """The directory of a database in a file; None where a server keeps it."""
+    place = place_of(**_named(configuration))
+    return place.path.parent if isinstance(place, SqlitePlace) else None
 
 
 def make_journal(configuration: Configuration) -> Upgrade:

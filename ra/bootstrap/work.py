@@ -10,6 +10,7 @@ from ra.journal.database import Journal
 from ra.journal.records import Transaction
 from ra.journal.refusals import RefusalLog
 from ra.journal.sealing import JournalKey
+from ra.service.admission import Admission
 from ra.service.backend import Backend
 from ra.service.background import Background
 from ra.service.deliver import Deliveries
@@ -29,6 +30,7 @@ class Work:
     """What answers a PKIOperation, and what goes on without one; `background` is what both have begun."""
 
     operation: PkiOperation
+    admission: Admission
     background: Background[Transaction]
     sweeper: Sweeper
     deliveries: Deliveries
@@ -46,6 +48,7 @@ def build_work(
     entropy: Entropy,
     metrics: Metrics,
     failure_floor_seconds: float,
+    max_enrolments_in_flight: int,
 ) -> Work:
     """Joins the services, bottom to top."""
     background, notices, refusals = Background[Transaction](), Notices(key, entropy), RefusalLog(journal, clock.now)
@@ -72,7 +75,11 @@ def build_work(
         metrics=metrics,
     )
     enrolments = Enrolments(journal=journal, submissions=submissions, notices=notices, clock=clock)
+    admission = Admission(
+        max_in_flight=max_enrolments_in_flight, journal=journal, clock=clock, entropy=entropy, metrics=metrics
+    )
     operation = PkiOperation(
+        admission=admission,
         enrolments=enrolments,
         polls=Polls(journal=journal, clock=clock),
         clock=clock,
@@ -81,7 +88,14 @@ def build_work(
         refusals=refusals,
         failure_floor_seconds=failure_floor_seconds,
     )
-    return Work(operation=operation, background=background, sweeper=sweeper, deliveries=deliveries, refusals=refusals)
+    return Work(
+        operation=operation,
+        admission=admission,
+        background=background,
+        sweeper=sweeper,
+        deliveries=deliveries,
+        refusals=refusals,
+    )
 
 
 def _outgoing(

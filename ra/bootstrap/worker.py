@@ -20,7 +20,7 @@ from ra import __version__
 from ra.bootstrap.checks import read_api_keys
 from ra.bootstrap.clock import SystemClock
 from ra.bootstrap.front import build_front
-from ra.bootstrap.journal import opened
+from ra.bootstrap.journal import disk_of, opened
 from ra.bootstrap.plugins import Surroundings
 from ra.bootstrap.work import build_work
 from ra.errors import Misconfigured, RaError
@@ -36,6 +36,7 @@ from ra.settings.load import Configuration, load
 from ra.settings.sources import CONFIG_VARIABLE, process_environment
 from ra.telemetry import MULTIPROCESS_VARIABLE, PrometheusMetrics, configure_logs
 from ra.web.app import Application, Listeners, build_admin, build_public
+from ra.web.health import NOT_READY_SIGNAL
 from ra.web.services import Services
 
 _PURGE_EVERY = timedelta(hours=1)
@@ -95,8 +96,10 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack, reache
         entropy=os.urandom,
         metrics=metrics,
         failure_floor_seconds=server.failure_floor_seconds,
+        max_enrolments_in_flight=server.max_enrolments_in_flight,
     )
     _run(stack, work.refusals.run(clock.sleep))
+    _run(stack, work.admission.watch())
     _run(stack, _end_with_the_writer(journal, clock))
     _run(stack, _housekeeping(configuration, journal, key, clock).run())
     for drain in (work.deliveries.drain, work.background.drain):
@@ -104,7 +107,9 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack, reache
     _run(stack, work.sweeper.run())
     _run(stack, work.deliveries.run())
 
-    health = Health(directory=front.endpoints, journal=journal, clock=clock)
+    health = Health(directory=front.endpoints, journal=journal, clock=clock, disk=disk_of(configuration))
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(NOT_READY_SIGNAL, stopping.set)
     services = Services(
         version=__version__,
         directory=front.endpoints,
@@ -117,6 +122,7 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack, reache
         api_keys=read_api_keys(configuration),
         public_url=server.public_url,
         debug=server.debug,
+        is_stopping=stopping.is_set,
     )
     return Listeners(public=build_public(services), admin=build_admin(services), admin_port=server.admin_listen.port)
 

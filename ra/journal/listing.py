@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from itertools import takewhile
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_, union_all
 
 from ra.errors import RaError
 from ra.journal.audit import EPOCH, Event, microseconds
 from ra.journal.outbox import Letter
 from ra.journal.states import State
 from ra.journal.tables import aliases, audit_events, outbox, transactions
+
+T = TypeVar("T")
 
 MIN_PREFIX = 4
 """Hexadecimal digits of an id that are enough to be understood as its beginning."""
@@ -126,13 +128,15 @@ _NEWEST = (transactions.c.created_at.desc(), transactions.c.id.desc())
 _LISTED = select(*(transactions.c[each.name] for each in fields(Listed))).order_by(*_NEWEST)
 _ID = select(transactions.c.id)
 _KNOWN_AS = select(aliases.c.transaction).where(aliases.c.transaction_id == bindparam("name"))
-_CALLED = union_all(
+_OWN_NAME = _ID.where(transactions.c.transaction_id == bindparam("name"))
+_CALLED = (
     _ID.where(transactions.c.id.between(bindparam("first"), bindparam("last"))),
     _ID.where(transactions.c.serial.in_(bindparam("serials", expanding=True))),
-    _ID.where(transactions.c.transaction_id == bindparam("name")),
-    _KNOWN_AS,
 )
-_LOOK_UP = _LISTED.where(transactions.c.id.in_(_CALLED)).limit(bindparam("count"))
+_LOOK_UP, _LOOK_UP_BY_DEVICE = (
+    _LISTED.where(transactions.c.id.in_(union_all(*ways))).limit(bindparam("count"))
+    for ways in (_CALLED, (*_CALLED, _OWN_NAME, _KNOWN_AS))
+)
 _SERIAL = transactions.c.serial
 _NEIGHBOURS = (
     _ID.where(transactions.c.id <= bindparam("first")).order_by(transactions.c.id.desc()).limit(1),
@@ -177,9 +181,10 @@ def look_up(connection: Connection, text: str, count: int, *, by_device: bool = 
         "first": _uuid(digits, "0") if is_prefix else None,
         "last": _uuid(digits, "f") if is_prefix else None,
         "serials": read_serial(text),
-        "name": text.encode("utf-8", "surrogateescape") if by_device else None,
         "count": count,
     }
+    if by_device:
+        return _read(connection, _LOOK_UP_BY_DEVICE, values | {"name": text.encode("utf-8", "surrogateescape")})
     return _read(connection, _LOOK_UP, values)
 
 
@@ -222,21 +227,25 @@ def letters_of(connection: Connection, which: UUID) -> tuple[Letter, ...]:
 
 
 def _known_as(name: bytes) -> ColumnElement[bool]:
-    own = _ID.where(transactions.c.transaction_id == bindparam("name"))
-    return transactions.c.id.in_(union_all(own, _KNOWN_AS).params(name=name))
+    return transactions.c.id.in_(union_all(_OWN_NAME, _KNOWN_AS).params(name=name))
+
+
+def _covered(column: ColumnElement[T]) -> ColumnElement[T]:
+    """The column as the covering index has it: SQLite is not to take one of its own, and read all rows it leads to."""
+    return func.coalesce(column, column)
 
 
 _CONDITIONS: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
     "states": lambda states: transactions.c.state.in_(sorted(states)),
-    "profile": lambda name: transactions.c.profile == name,
+    "profile": lambda name: _covered(transactions.c.profile) == name,
     "connector": lambda name: transactions.c.connector == name,
     "since": lambda time: transactions.c.created_at >= time,
     "until": lambda time: transactions.c.created_at < time,
     "serials": transactions.c.serial.in_,
     "transaction_id": _known_as,
     "subject": lambda text: transactions.c.searched.contains(text, autoescape=True),
-    "not_after_since": lambda time: transactions.c.not_after >= time,
-    "not_after_until": lambda time: transactions.c.not_after < time,
+    "not_after_since": lambda time: _covered(transactions.c.not_after) >= time,
+    "not_after_until": lambda time: _covered(transactions.c.not_after) < time,
     "may_be_orphan": lambda _: transactions.c.orphans > 0,
 }
 """By the fields of Filter."""

@@ -91,7 +91,7 @@ class SqlitePlace:
             writing.exec_driver_sql("PRAGMA busy_timeout = 0")
             reading = _connect(self.path)
             reading.exec_driver_sql("PRAGMA query_only = ON")
-        return SqliteBackend(writing, reading, self._lock_file, hooks)
+        return SqliteBackend(writing, reading, self.path, self._lock_file, hooks)
 
     @property
     def _lock_file(self) -> Path:
@@ -110,11 +110,11 @@ class SqlitePlace:
 class SqliteBackend:
     """The open file: one connection that writes, one that reads. Implements ra.journal.database.Backend."""
 
-    def __init__(self, writing: Connection, reading: Connection, lock_file: Path, hooks: Hooks) -> None:
+    def __init__(self, writing: Connection, reading: Connection, path: Path, lock_file: Path, hooks: Hooks) -> None:
         self._writing = writing
         self._reading = reading
         self._bell = Bell()
-        self.writer = SqliteWriter(writing, lock_file, hooks, self._bell)
+        self.writer = SqliteWriter(writing, path, lock_file, hooks, self._bell)
 
     async def read(self, operation: Callable[[Connection], T]) -> T:
         """On the loop: readers wait for nobody."""
@@ -134,8 +134,10 @@ class SqliteBackend:
 class SqliteWriter(Writer):
     """The connection that writes, and the lock that keeps the writers of other processes out."""
 
-    def __init__(self, connection: Connection, lock_file: Path, hooks: Hooks, bell: Bell) -> None:
+    def __init__(self, connection: Connection, path: Path, lock_file: Path, hooks: Hooks, bell: Bell) -> None:
         self._connection = connection
+        self._path = path
+        self._file = _identity(path)
         self._companion = hooks.companion or NoCompanion()
         if hooks.companion:
             connection.info[COMPANION] = hooks.companion
@@ -175,6 +177,9 @@ class SqliteWriter(Writer):
         The kernel's queue wakes the next writer at once, SQLite's own wait sleeps. The tries are for programs that do
         not know of the lock file.
         """
+        if _identity(self._path) != self._file:
+            # SQLite would go on writing into a file that nobody will find again.
+            raise OperationalError("", None, sqlite3.OperationalError("its file has been removed or replaced"))
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -252,6 +257,15 @@ def control(connection: Connection, statement: str) -> None:
         raise OperationalError(statement, None, error) from error
     except sqlite3.DatabaseError as error:
         raise DatabaseError(statement, None, error) from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file; None: it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def is_busy(error: OperationalError) -> bool:

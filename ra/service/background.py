@@ -9,7 +9,13 @@ import asyncio
 from collections.abc import Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
+import structlog
+
+from ra.errors import RaError
+
 T = TypeVar("T")
+
+_log = structlog.get_logger("ra.service.background")
 
 
 class Background(Generic[T]):
@@ -25,8 +31,12 @@ class Background(Generic[T]):
         return task
 
     def _forget(self, key: Hashable, done: asyncio.Task[T]) -> None:
+        """Says what went wrong with a task: perhaps nobody waits for it any more."""
         if self._tasks.get(key) is done:
             del self._tasks[key]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            known = isinstance(error, RaError)  # anything else is a defect, and its text may quote what a device sent
+            _log.warning("work was cut short", what=str(key), **({"detail": str(error)} if known else {"exc_info": error}))
 
     def running(self, key: Hashable) -> asyncio.Task[T] | None:
         return self._tasks.get(key)

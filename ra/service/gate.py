@@ -77,6 +77,7 @@ class Gate:
         self._waiting: deque[asyncio.Future[Permit]] = deque()
         self._breaker = _Breaker()
         self._probe: Permit | None = None
+        self._is_stopped = False
 
     def try_enter(self) -> Permit | None:
         """A permit, if one can be had at once."""
@@ -113,7 +114,7 @@ class Gate:
 
     def room(self) -> int:
         """How many may begin at once; one, where it is tried whether the CA is back."""
-        free = self._max_concurrent - self._in_use
+        free = 0 if self._is_stopped else self._max_concurrent - self._in_use
         if self._breaker.is_closed:
             return free
         is_probed = self._probe is not None
@@ -122,12 +123,17 @@ class Gate:
     @property
     def may_wait(self) -> bool:
         """Whether it makes sense to wait for a permit: the CA answers, and not too many wait already."""
-        return self._breaker.is_closed and len(self._waiting) < self._max_waiting
+        return self._breaker.is_closed and not self._is_stopped and len(self._waiting) < self._max_waiting
 
     @property
     def is_open(self) -> bool:
         """Whether the CA is left alone."""
         return not self._breaker.is_closed
+
+    def stop(self) -> None:
+        """Lets nobody through any more: who asks the CA already gets its answer, who waits is sent away."""
+        self._is_stopped = True
+        self._send_all_away()
 
     # ------------------------------------------------------------ what permits tell
     def note_success(self, permit: Permit) -> None:
@@ -145,9 +151,7 @@ class Gate:
         elif permit is self._probe or (was_closed and self._breaker.note(now, failed=True)):
             self._breaker.open(now, PROBE_SECONDS)
         if was_closed and not self._breaker.is_closed:
-            while self._waiting:
-                self._send_away(self._waiting.popleft())
-            self._report()
+            self._send_all_away()
 
     def leave(self, permit: Permit) -> None:
         self._in_use -= 1
@@ -167,11 +171,18 @@ class Gate:
         self._report()
         return permit
 
+    def _send_all_away(self) -> None:
+        while self._waiting:
+            self._send_away(self._waiting.popleft())
+        self._report()
+
     def _send_away(self, future: asyncio.Future[Permit]) -> None:
         if not future.done():
             future.set_exception(self._overloaded())
 
     def _overloaded(self) -> Overloaded:
+        if self._is_stopped:
+            return Overloaded("this process stops", _BUSY_SECONDS)
         if self._breaker.is_closed:
             return Overloaded(f"too many wait for {self._name}", _BUSY_SECONDS)
         left = self._breaker.seconds_left(self._clock.monotonic_seconds())

@@ -27,6 +27,7 @@ from connectors.api import (
     Rejected,
     RevocationReason,
 )
+from ra.errors import Unavailable
 from ra.journal import audit, settle, transactions
 from ra.journal.certificates import describe
 from ra.journal.database import Journal
@@ -45,6 +46,9 @@ from ra.service.returned import Wrong, check
 T = TypeVar("T")
 P = ParamSpec("P")
 Operation = Callable[Concatenate[Connection, Transaction, P], Transaction]
+
+RETRY_SECONDS = 1.0
+"""Between two tries to commit an outcome while the database is away."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 300.0
 """Between two looks at what could not be settled, growing."""
@@ -139,11 +143,22 @@ class Issuing:
     async def settle(
         self, transaction: Transaction, operation: Operation[P], *values: P.args, **named: P.kwargs
     ) -> Transaction:
-        """Commits what has become of it, unless somebody else has settled it meanwhile: then, what that was."""
-        try:
-            return await self._journal.write(lambda c: operation(c, transaction, *values, **named))
-        except LostRace:
-            return await self._journal.read(lambda c: transactions.get(c, transaction.id))
+        """Commits what has become of it, unless somebody else has settled it meanwhile: then, what that was.
+
+        With the database away, it is tried as long as nobody else has taken the transaction up.
+
+        Raises:
+            Unavailable: the database is still away then; what the CA said is found out about later.
+        """
+        while True:
+            try:
+                return await self._journal.write(lambda c: operation(c, transaction, *values, **named))
+            except LostRace:
+                return await self._journal.read(lambda c: transactions.get(c, transaction.id))
+            except Unavailable:
+                if transaction.due_at is None or self._clock.now() >= transaction.due_at:
+                    raise
+            await self._clock.sleep(RETRY_SECONDS)
 
     async def postpone(self, transaction: Transaction, error: Exception) -> Transaction:
         """Leaves it as it is, to be looked at again after a pause that grows."""

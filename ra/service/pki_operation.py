@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,7 +14,7 @@ from ra.scep.enveloped import addresses
 from ra.scep.errors import Answerable, Unreadable
 from ra.scep.header import Header
 from ra.scep.keys import Identity
-from ra.scep.messages import CertPoll, CertQuery, Deferral, Enrolment, Issuance, Outer, Reply, Request
+from ra.scep.messages import CertPoll, CertQuery, Deferral, Enrolment, Issuance, Reply, Request
 from ra.scep.names import MessageType
 from ra.service.admission import Admission
 from ra.service.endpoint import Endpoint
@@ -50,6 +49,7 @@ class PkiOperation:
     def __init__(
         self,
         *,
+        admission: Admission,
         enrolments: Enrolments,
         polls: Polls,
         clock: Clock,
@@ -57,8 +57,8 @@ class PkiOperation:
         metrics: Metrics,
         refusals: RefusalLog,
         failure_floor_seconds: float,
-        admission: Admission | None = None,
     ) -> None:
+        self._admission = admission
         self._enrolments = enrolments
         self._polls = polls
         self._clock = clock
@@ -66,7 +66,6 @@ class PkiOperation:
         self._metrics = metrics
         self._refusals = refusals
         self._failure_floor_seconds = failure_floor_seconds
-        self._admission = admission
 
     async def answer(self, endpoint: Endpoint, message: bytes) -> Answer:
         """Answers one request.
@@ -100,16 +99,13 @@ class PkiOperation:
         except Answerable as error:
             return await self._refuse(endpoint, error.header, refused(error), started)
         try:
-            async with self._admitted(endpoint, outer):
+            async with self._admission.admitted(profile.name, outer):
                 request = read_inner(outer, endpoint.identities, profile.legacy, self._entropy)  # (3)
                 self._count_what_is_odd(endpoint, request)
                 told = await self._carry_out(endpoint, request, arrived_at)  # (4) to (7)
         except (Answerable, Refused) as error:
             return await self._refuse(endpoint, outer.header, refused(error), started)
         return self._seal(endpoint, request, told)  # (8)
-
-    def _admitted(self, endpoint: Endpoint, outer: Outer) -> AbstractAsyncContextManager[None]:
-        return self._admission.admitted(endpoint.profile.name, outer) if self._admission else nullcontext()
 
     async def _carry_out(self, endpoint: Endpoint, request: Request, arrived_at: datetime) -> Told:
         match request:

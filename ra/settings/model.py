@@ -193,7 +193,11 @@ class ConnectorSettings(PluginSettings):
     """How many requests wait in one process for their turn; more wait in the journal."""
     issue_timeout_seconds: Annotated[float, Field(gt=0, le=55)] = 50.0
     """How long the CA is given for one answer; after that the answer counts as lost."""
-    on_unknown: Annotated[timedelta | None, BeforeValidator(_on_unknown, json_schema_input_type=str)] = None
+    on_unknown: Annotated[
+        timedelta | None,
+        BeforeValidator(_on_unknown, json_schema_input_type=str),
+        Field(json_schema_extra={"default": "hold"}),
+    ] = None
     """What becomes of a lost answer of a CA that cannot say what it has issued: `hold` leaves it to a person,
     `resubmit_after 15m` asks again after that time. Then there may be two certificates: it is counted and listed."""
 

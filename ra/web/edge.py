@@ -5,11 +5,13 @@ It adds the headers every answer has, writes one log line a request, and keeps t
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ra.errors import Unavailable
 from ra.service.ports import Clock
 from ra.web.replies import reply_to
 from ra.web.services import WebMetrics
@@ -59,6 +61,12 @@ class Edge:
             self._log.error("fault", operation=line.get("operation", "other"), exc_info=error)
             if not status:
                 await reply_to(error).write(send_with_headers)
+        except asyncio.CancelledError:
+            # The server stops and waits no longer: nobody is above to be told. Work that was begun goes on without the
+            # request, and a device that comes back finds what has become of it.
+            line["outcome"] = "unavailable"
+            if not status:
+                await reply_to(Unavailable("the server stops")).write(send_with_headers)
         status = status or NOBODY_TO_ANSWER
         if status == 404:  # noqa: PLR2004  # a path that is served may say what it is in its own words
             line["path"] = scope["path"]

@@ -22,24 +22,9 @@ from cryptography.x509.oid import NameOID
 
 from ra.cli.app import run
 from tests.fakes.serving import command, serving
-from tests.interop.running import clean_environment, faulty_lines, free_ports
+from tests.interop.running import clean_environment, faulty_lines
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def ports() -> tuple[int, int]:
-    public, admin = free_ports(2)
-    return public, admin
-
-
-@pytest.fixture
-def directory(tmp_path: Path, ports: tuple[int, int], capsys: pytest.CaptureFixture[str]) -> Path:
-    public, admin = ports
-    listen = (f"--listen=127.0.0.1:{public}", f"--admin-listen=127.0.0.1:{admin}")
-    assert run(["init", str(tmp_path / "var"), "--yes", "--ca-key=ec:p256", *listen]) == 0
-    capsys.readouterr()
-    return tmp_path / "var"
 
 
 def test_it_serves_devices_on_one_port_and_operators_on_the_other(directory: Path, ports: tuple[int, int]) -> None:

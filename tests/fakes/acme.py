@@ -57,8 +57,9 @@ class FakeAcme:
 
     Attributes:
         scripts: by operation (the first segment of the path), what happens to the next requests instead.
-        new_order: status of an order when it is placed.
-        finalised: status of an order when it is finalised.
+        new_order, finalised, authorization: the status that an order has when it is placed and when it is finalised,
+            and that of every authorization.
+        same_order: whoever places an order gets the last one.
         seen: the operations, in their order.
         payloads: the last payload of each operation.
     """
@@ -70,6 +71,7 @@ class FakeAcme:
     challenge_type: str = "dns-01"
     meta: dict[str, Any] = field(default_factory=dict)
     same_order: bool = False
+    gives_nonces: bool = True
     seen: list[str] = field(default_factory=list)
     payloads: dict[str, Any] = field(default_factory=dict)
     accounts: dict[str, Any] = field(default_factory=dict)
@@ -88,9 +90,9 @@ class FakeAcme:
         waiting = self.scripts.get(operation, [])
         script = waiting.pop(0) if waiting else None
         reply = script(request, lambda: self._do(operation, request)) if script else self._do(operation, request)
-        nonce = f"nonce-{next(self._numbers)}"
-        self.nonces.add(nonce)
-        reply.headers["Replay-Nonce"] = nonce
+        if self.gives_nonces:
+            reply.headers["Replay-Nonce"] = f"nonce-{next(self._numbers)}"
+            self.nonces.add(reply.headers["Replay-Nonce"])
         return reply
 
     @property

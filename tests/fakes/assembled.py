@@ -174,6 +174,7 @@ async def assembled(
     challenge: bool = True,
     resubmit_after: timedelta | None = None,
     max_concurrent: int = 20,
+    max_enrolments_in_flight: int = 1000,
     url: str = URL,
     patience_seconds: float = PATIENCE_SECONDS,
     **rules: Any,
@@ -208,6 +209,7 @@ async def assembled(
         entropy=os.urandom,
         metrics=counts,
         failure_floor_seconds=FLOOR_SECONDS,
+        max_enrolments_in_flight=max_enrolments_in_flight,
     )
     yield Assembled(journal=journal, endpoint=endpoint, validator=validator, work=work, clock=clock, counts=counts)
     await work.background.drain()

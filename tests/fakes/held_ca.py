@@ -1,6 +1,6 @@
 """The connector `held`: the internal CA, which answers nothing until a file is there, and writes down what it is asked.
 
-It is found as an installed package's is, by its entry point: `plugged_in` says where.
+It is found as an installed package's is, by its entry point.
 """
 
 from __future__ import annotations
@@ -16,17 +16,28 @@ _METADATA = "Metadata-Version: 2.1\nName: scep-ra-held\nVersion: 0\n"
 _ENTRY_POINT = "[scep_ra.connectors]\nheld = tests.fakes.held_ca\n"
 _ROOT = Path(__file__).resolve().parents[2]
 
-CONFIGURATION = ('type = "internal"', 'type = "held"\nopen = "ca.open"\nasked = "ca.asked"')
-"""What of a configuration is replaced by what, so that it uses this CA."""
 
+def configure(directory: Path, server: str = "", connector: str = "", profile: str = "") -> dict[str, str]:
+    """Makes it the CA of what `init` has written, which answers once `ca.open` is there; lines are added to tables.
 
-def plugged_in(directory: Path) -> dict[str, str]:
-    """What a process needs in its environment to find the connector; `directory` is for what pip would install."""
+    Returns what `serve` needs in its environment to find the connector.
+    """
+    path = directory / "ra.toml"
+    text = path.read_text("utf-8").replace("workers = 1\n", f"workers = 1\n{server}\n")
+    own = f'type = "held"\nopen = "ca.open"\nasked = "ca.asked"\n{connector}\n#'
+    text = text.replace('type = "internal"', own).replace("ca_id = 1\n", f"ca_id = 1\n{profile}\n")
+    path.write_text(text, "utf-8")
     package = directory / "scep_ra_held-0.dist-info"
-    package.mkdir(exist_ok=True)
+    package.mkdir()
     (package / "METADATA").write_text(_METADATA, "utf-8")
     (package / "entry_points.txt").write_text(_ENTRY_POINT, "utf-8")
     return {"PYTHONPATH": f"{directory}:{_ROOT}"}
+
+
+def asked(directory: Path) -> list[str]:
+    """What the CA was asked for so far, in the order of its coming."""
+    book = directory / "ca.asked"
+    return book.read_text("utf-8").splitlines() if book.exists() else []
 
 
 class Options(internal.Options):

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from connectors.api import KeyUsage
 from connectors.testing import SERVER_AUTH
 from tests import peers
 from tests.fakes.connecting import TlsFiles, tls_files
@@ -97,7 +98,7 @@ class Pebble:
             "eab_hmac_key": "file:acme.eab",
             "common_name_is_identifier": False,
             "sends_not_after": True,
-            "ca_adds": [SERVER_AUTH, COMMON_NAME],
+            "ca_adds": [KeyUsage.KEY_ENCIPHERMENT, SERVER_AUTH, COMMON_NAME],
             "may_drop": [COMMON_NAME],
         }
 

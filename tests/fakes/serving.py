@@ -16,6 +16,8 @@ from tests.interop.running import clean_environment
 DEADLINE_SECONDS = 30
 PAUSE_SECONDS = 0.02
 
+_STARTED = "Application startup complete."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
@@ -54,14 +56,15 @@ def serving(
 ) -> Iterator[Serving]:
     """Serves until the block is left, then stops it with SIGTERM; `environment` is added to what it inherits."""
     log = directory / "server.log"
-    with log.open("wb") as stream:
+    starts = log.read_text("utf-8").count(_STARTED) if log.exists() else 0
+    with log.open("ab") as stream:
         process = subprocess.Popen(
             command(directory, *options), stdout=stream, stderr=stream, env=clean_environment() | (environment or {})
         )
     public, admin = (f"{scheme}://127.0.0.1:{port}" for port in ports)
     served = Serving(process=process, url=f"{public}/scep", admin_url=admin, log=log)
     try:
-        served.wait_for("Application startup complete.")
+        served.wait_for(_STARTED, starts + 1)
         yield served
     finally:
         process.terminate()

@@ -6,7 +6,6 @@ The faults are real ones: limits of the kernel, locks of another process, a serv
 from __future__ import annotations
 
 import asyncio
-import re
 import resource
 import sqlite3
 import subprocess
@@ -249,23 +248,34 @@ async def test_the_sweeper_lives_through_it(ra: Assembled, issuing: IssuingCa, f
 # ---------------------------------------------------------------- as devices and probes see it
 @contextmanager
 def no_room_for(ra: RunningRa) -> Iterator[None]:
-    """The worker of a scep-ra that runs may make no file larger than its write-ahead log is."""
-    [worker] = map(int, re.findall(r"Started server process \[(\d+)\]", ra.log.read_text("utf-8")))
+    """Who has its write-ahead log open, the worker, may make no file larger than that is."""
+    log = ra.directory / "ra.db-wal"
+    [worker] = {int(each.parts[2]) for each in Path("/proc").glob("[0-9]*/fd/*") if target_of(each) == log}
     before = resource.prlimit(worker, resource.RLIMIT_FSIZE)
-    resource.prlimit(worker, resource.RLIMIT_FSIZE, ((ra.directory / "ra.db-wal").stat().st_size, before[1]))
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, (log.stat().st_size, before[1]))
     try:
         yield
     finally:
         resource.prlimit(worker, resource.RLIMIT_FSIZE, before)
 
 
+def target_of(link: Path) -> Path | None:
+    """None: it is gone, as its process is."""
+    try:
+        return link.readlink()
+    except OSError:
+        return None
+
+
 def status_of(url: str, awaited: int) -> int:
     """The status of an answer that is kept for some seconds, once it is the awaited one."""
-    pause, statuses = threading.Event(), []
-    while awaited not in statuses and len(statuses) < 100:
-        statuses.append(httpx.get(url).status_code)
-        pause.wait(0 if awaited in statuses else 0.1)
-    return statuses[-1]
+    status = httpx.get(url).status_code
+    for _ in range(100):
+        if status == awaited:
+            break
+        threading.Event().wait(0.1)
+        status = httpx.get(url).status_code
+    return status
 
 
 def test_a_full_disk_is_told_to_devices_and_probes_until_there_is_room(tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import fields, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from ra.errors import Misconfigured, Refused
+from ra.journal import purge
 from ra.policy.profile import EXTENDED_KEY_USAGES, Profile
 from ra.policy.rules import RULES
 from ra.scep.csr import Csr
@@ -20,6 +23,7 @@ from ra.settings.model import Address
 from ra.settings.schema import json_schema
 from ra.settings.sources import read_secret
 from tests.fakes.csrs import common_name, csr, enrolment, san
+from tests.fakes.services import endpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "config").rglob("*.toml"))
@@ -103,6 +107,81 @@ def test_usages_and_attributes_may_be_named(path: Path) -> None:
     assert frozenset({"2.5.4.3"}) == policy.required_subject_attributes
 
 
+def test_what_holds_for_every_connector_is_not_handed_to_its_type(path: Path) -> None:
+    text = MINIMAL.replace(
+        'type = "internal"\n',
+        'type = "internal"\nca_url = "x"\nmax_concurrent = 3\nmax_waiting = 0\nissue_timeout_seconds = 5\n',
+    )
+
+    connector = read(path, text).settings.connectors["lab"]
+
+    assert {"ca_url": "x"} == connector.options
+    assert (3, 0, 5.0) == (connector.max_concurrent, connector.max_waiting, connector.issue_timeout_seconds)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("hold", None),
+        ("resubmit_after 90s", timedelta(seconds=90)),
+        ("resubmit_after 15m", timedelta(minutes=15)),
+        ("resubmit_after 2h", timedelta(hours=2)),
+        ("resubmit_after 1d", timedelta(days=1)),
+    ],
+)
+def test_a_lost_answer_is_held_or_asked_for_again_after_a_time(
+    path: Path, written: str, meant: timedelta | None
+) -> None:
+    text = MINIMAL.replace('type = "internal"\n', f'type = "internal"\non_unknown = "{written}"\n')
+
+    assert meant == read(path, text).settings.connectors["lab"].on_unknown
+
+
+def test_a_lost_answer_is_held_where_nothing_is_said(path: Path) -> None:
+    assert read(path).settings.connectors["lab"].on_unknown is None
+
+
+def test_a_duration_in_the_environment_is_read_like_one_in_the_file(path: Path) -> None:
+    settings = read(path, environment={"SCEP_RA_CONNECTORS__LAB__ON_UNKNOWN": "resubmit_after 15m"}).settings
+
+    assert timedelta(minutes=15) == settings.connectors["lab"].on_unknown
+
+
+def test_the_longest_answer_that_may_be_waited_for_is_shorter_than_its_lease(path: Path) -> None:
+    text = MINIMAL.replace('type = "internal"\n', 'type = "internal"\nissue_timeout_seconds = 55\n')
+    seconds = read(path, text).settings.connectors["lab"].issue_timeout_seconds
+
+    lease = replace(endpoint().backend, issue_timeout_seconds=seconds).lease
+
+    assert timedelta(seconds=55) < lease
+
+
+def test_everything_that_has_ended_is_kept_for_a_time_and_the_audit_for_ever(path: Path) -> None:
+    kept = read(path).settings.retention
+
+    retention = purge.Retention(**kept.model_dump(exclude={"audit_days"}))
+
+    assert all(getattr(retention, each.name) >= 1 for each in fields(retention))
+    assert kept.audit_days == 0
+
+
+def test_the_journals_key_lies_beside_the_configuration_unless_it_is_told_where(path: Path) -> None:
+    told = MINIMAL + '[database]\nkey = "env:JOURNAL_KEY"\n'
+
+    keys = [read(path, text).settings.database.key for text in (MINIMAL, told)]
+
+    assert ["file:journal.key", "env:JOURNAL_KEY"] == keys
+
+
+def test_a_profile_says_how_long_a_device_a_ca_and_a_certificate_wait(path: Path) -> None:
+    text = MINIMAL + "wait_seconds = 0\npending_expires_days = 1\nrevoke_undelivered_after_days = 3\n"
+
+    told, untold = (read(path, each).policies["default"] for each in (text, MINIMAL))
+
+    assert (0, 1, 3) == (told.wait_seconds, told.pending_expires_days, told.revoke_undelivered_after_days)
+    assert (15, 7, 0) == (untold.wait_seconds, untold.pending_expires_days, untold.revoke_undelivered_after_days)
+
+
 def test_a_profile_without_a_challenge_must_say_so_and_is_warned_of(path: Path) -> None:
     without = MINIMAL.replace('challenge = "shared"', "")
 
@@ -138,6 +217,29 @@ def test_a_profile_without_a_challenge_must_say_so_and_is_warned_of(path: Path) 
         ('[database]\nurl = "postgresql://host/ra?password=pw"', "database.url: take the password out of it"),
         ('[database]\npassword = "pw"', "database.password: a secret is never written here"),
         ('allowed_extended_key_usage = ["clientauth"]', "'clientauth' is no extended key usage"),
+        ("wait_seconds = 31", "profile 'default': wait_seconds must be between 0 and 30"),
+        ("pending_expires_days = 0", "profile 'default': pending_expires_days must be between 1 and"),
+        (
+            "revoke_undelivered_after_days = -1",
+            "profile 'default': revoke_undelivered_after_days must be between 0 and",
+        ),
+        ('[connectors.b]\ntype = "x"\nmax_concurrent = 0', "connectors.b.max_concurrent: it should be greater than"),
+        ('[connectors.b]\ntype = "x"\nmax_waiting = -1', "connectors.b.max_waiting: it should be greater than"),
+        (
+            '[connectors.b]\ntype = "x"\nissue_timeout_seconds = 56',
+            "connectors.b.issue_timeout_seconds: it should be less",
+        ),
+        (
+            '[connectors.b]\ntype = "x"\non_unknown = "resubmit"',
+            'connectors.b.on_unknown: write "hold", or "resubmit_after 15m" with a number and one of s, m, h, d',
+        ),
+        ('[connectors.b]\ntype = "x"\non_unknown = "resubmit_after 0m"', 'connectors.b.on_unknown: write "hold"'),
+        ('[connectors.b]\ntype = "x"\non_unknown = 900', 'connectors.b.on_unknown: write "hold"'),
+        ("[retention]\nrejected_days = 0", "retention.rejected_days: it should be greater than or equal to 1"),
+        ("[retention]\nreject_days = 9", "retention.reject_days is not a known key; did you mean rejected_days?"),
+        ('[database]\nkey = "c2VjcmV0"', "database.key: a secret is never written here"),
+        ("[server]\nmax_enrolments_in_flight = 0", "server.max_enrolments_in_flight: it should be greater than"),
+        ("[server]\nshutdown_notice_seconds = -1", "server.shutdown_notice_seconds: it should be greater than"),
         ("min_rsa_bits = 512", "profile 'default': min_rsa_bits and max_rsa_bits must rise"),
         ('[identities.b]\ncertificate = "b.pem"\nkey = "b.key"', "profiles.default.identities is missing"),
         (

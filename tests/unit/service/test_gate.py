@@ -179,6 +179,23 @@ async def test_a_waiter_that_is_served_when_its_patience_ends_has_its_permit() -
     assert one.room() == 1
 
 
+async def test_after_it_was_stopped_nobody_is_let_through_and_nobody_waits() -> None:
+    one, _, _ = gate(max_concurrent=1)
+    permit = entered(one)
+    waiting = asyncio.create_task(one.enter(LONG_SECONDS))
+    await turn()
+
+    one.stop()
+    permit.succeeded()
+    permit.release()
+
+    with pytest.raises(Overloaded, match="stops"):
+        await waiting
+    with pytest.raises(Overloaded, match="stops"):
+        await one.enter(LONG_SECONDS)
+    assert (0, False, False) == (one.room(), one.may_wait, one.is_open)
+
+
 # ---------------------------------------------------------------- when the CA is left alone
 @pytest.mark.parametrize("error", [DOWN, TimeoutError(), AuthFailed("expired"), ZeroDivisionError()], ids=repr)
 async def test_failures_in_a_row_open_it(error: Exception) -> None:

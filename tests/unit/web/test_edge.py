@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -16,6 +17,7 @@ from ra.scep.errors import Unreadable
 from ra.telemetry import MAX_LOGGED_CHARACTERS, configure_logs
 from ra.web.app import build_admin, build_public
 from ra.web.edge import Edge, log_line
+from tests.fakes.clock import FakeClock
 from tests.fakes.services import CountedMetrics, FakeRa, ask
 
 DEVICE_BYTES = "30820100-from-the-device"
@@ -107,6 +109,26 @@ def test_the_operator_is_told_what_the_device_is_not(log: io.StringIO, failure: 
     (line,) = lines(log)
     assert (line["outcome"], line["detail"]) == (outcome, str(failure))
     assert str(failure) not in reply.text
+
+
+def test_a_request_that_the_server_gives_up_when_it_stops_is_told_to_come_back(log: io.StringIO) -> None:
+    asked = asyncio.Event()
+
+    async def waiting(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async def give_up() -> httpx.Response:
+        edge = Edge(waiting, clock=FakeClock(), metrics=CountedMetrics())
+        request = asyncio.create_task(ask(edge, "POST", "/scep"))
+        await asked.wait()
+        request.cancel()
+        return await request
+
+    reply = asyncio.run(give_up())
+
+    assert (503, "30") == (reply.status_code, reply.headers["retry-after"])
+    assert [(503, "unavailable")] == [(line["status"], line["outcome"]) for line in lines(log)]
 
 
 def test_neither_path_nor_query_is_logged(log: io.StringIO) -> None:
