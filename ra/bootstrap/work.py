@@ -25,7 +25,7 @@ from ra.service.submit import Submissions
 from ra.service.sweep import Sweeper
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Work:
     """What answers a PKIOperation, and what goes on without one; `background` is what both have begun."""
 
@@ -53,8 +53,52 @@ def build_work(
     """Joins the services, bottom to top."""
     background, notices, refusals = Background[Transaction](), Notices(key, entropy), RefusalLog(journal, clock.now)
     issuing, deliveries = _outgoing(
-        journal, key, notices, endpoints=endpoints, validators=validators, clock=clock, entropy=entropy, metrics=metrics
+        journal, notices, endpoints=endpoints, validators=validators, clock=clock, entropy=entropy, metrics=metrics
     )
+    operation, admission = _incoming(
+        journal,
+        key,
+        notices,
+        issuing=issuing,
+        deliveries=deliveries,
+        background=background,
+        refusals=refusals,
+        clock=clock,
+        entropy=entropy,
+        metrics=metrics,
+        failure_floor_seconds=failure_floor_seconds,
+        max_enrolments_in_flight=max_enrolments_in_flight,
+    )
+    sweeper = Sweeper(
+        journal=journal,
+        key=key,
+        backends=backends,
+        issuing=issuing,
+        deliveries=deliveries,
+        notices=notices,
+        background=background,
+        clock=clock,
+        metrics=metrics,
+    )
+    return Work(operation, admission, background, sweeper, deliveries, refusals)
+
+
+def _incoming(
+    journal: Journal,
+    key: JournalKey,
+    notices: Notices,
+    *,
+    issuing: Issuing,
+    deliveries: Deliveries,
+    background: Background[Transaction],
+    refusals: RefusalLog,
+    clock: Clock,
+    entropy: Entropy,
+    metrics: Metrics,
+    failure_floor_seconds: float,
+    max_enrolments_in_flight: int,
+) -> tuple[PkiOperation, Admission]:
+    """What answers devices, and who of them is let in."""
     submissions = Submissions(
         journal=journal,
         key=key,
@@ -63,16 +107,6 @@ def build_work(
         background=background,
         clock=clock,
         entropy=entropy,
-    )
-    sweeper = Sweeper(
-        journal=journal,
-        backends=backends,
-        issuing=issuing,
-        deliveries=deliveries,
-        notices=notices,
-        background=background,
-        clock=clock,
-        metrics=metrics,
     )
     enrolments = Enrolments(journal=journal, submissions=submissions, notices=notices, clock=clock)
     admission = Admission(
@@ -88,19 +122,11 @@ def build_work(
         refusals=refusals,
         failure_floor_seconds=failure_floor_seconds,
     )
-    return Work(
-        operation=operation,
-        admission=admission,
-        background=background,
-        sweeper=sweeper,
-        deliveries=deliveries,
-        refusals=refusals,
-    )
+    return operation, admission
 
 
 def _outgoing(
     journal: Journal,
-    key: JournalKey,
     notices: Notices,
     *,
     endpoints: Directory,
@@ -112,7 +138,6 @@ def _outgoing(
     """What talks to CAs, and what talks to validators afterwards."""
     issuing = Issuing(
         journal=journal,
-        key=key,
         endpoints=endpoints,
         notices=notices,
         clock=clock,

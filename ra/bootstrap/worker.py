@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -22,7 +22,7 @@ from ra.bootstrap.clock import SystemClock
 from ra.bootstrap.front import build_front
 from ra.bootstrap.journal import disk_of, opened
 from ra.bootstrap.plugins import Surroundings
-from ra.bootstrap.work import build_work
+from ra.bootstrap.work import Work, build_work
 from ra.errors import Misconfigured, RaError
 from ra.journal import purge
 from ra.journal.database import Journal
@@ -30,6 +30,7 @@ from ra.journal.sealing import JournalKey
 from ra.journal.statistics import count
 from ra.journal.writer import nothing
 from ra.service import seal
+from ra.service.backend import Backend
 from ra.service.health import Health
 from ra.service.housekeeping import Chore, Housekeeping
 from ra.settings.load import Configuration, load
@@ -102,10 +103,7 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack, reache
     _run(stack, work.admission.watch())
     _run(stack, _end_with_the_writer(journal, clock))
     _run(stack, _housekeeping(configuration, journal, key, clock).run())
-    for drain in (work.deliveries.drain, work.background.drain):
-        stack.push_async_callback(drain)
-    _run(stack, work.sweeper.run())
-    _run(stack, work.deliveries.run())
+    _work_until_the_end(stack, work, front.backends)
 
     health = Health(directory=front.endpoints, journal=journal, clock=clock, disk=disk_of(configuration))
     stopping = asyncio.Event()
@@ -125,6 +123,16 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack, reache
         is_stopping=stopping.is_set,
     )
     return Listeners(public=build_public(services), admin=build_admin(services), admin_port=server.admin_listen.port)
+
+
+def _work_until_the_end(stack: AsyncExitStack, work: Work, backends: Mapping[str, Backend]) -> None:
+    """Takes up what is due. In the end nothing new is begun, and what was begun is waited for."""
+    for drain in (work.deliveries.drain, work.background.drain):
+        stack.push_async_callback(drain)
+    for backend in backends.values():  # whoever waits for a CA is in the journal, and is taken up after the start
+        stack.callback(backend.gate.stop)
+    _run(stack, work.sweeper.run())
+    _run(stack, work.deliveries.run())
 
 
 def _housekeeping(configuration: Configuration, journal: Journal, key: JournalKey, clock: SystemClock) -> Housekeeping:

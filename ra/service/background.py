@@ -36,7 +36,9 @@ class Background(Generic[T]):
             del self._tasks[key]
         if not done.cancelled() and (error := done.exception()) is not None:
             known = isinstance(error, RaError)  # anything else is a defect, and its text may quote what a device sent
-            _log.warning("work was cut short", what=str(key), **({"detail": str(error)} if known else {"exc_info": error}))
+            _log.warning(
+                "work was cut short", what=str(key), **({"detail": str(error)} if known else {"exc_info": error})
+            )
 
     def running(self, key: Hashable) -> asyncio.Task[T] | None:
         return self._tasks.get(key)

@@ -32,9 +32,8 @@ from ra.journal import audit, settle, transactions
 from ra.journal.certificates import describe
 from ra.journal.database import Journal
 from ra.journal.records import Occasion, Transaction
-from ra.journal.sealing import JournalKey
 from ra.journal.states import LostRace, State
-from ra.policy.decide import Decision, thaw
+from ra.policy.decide import Decision
 from ra.service.backend import Backend
 from ra.service.endpoint import Directory
 from ra.service.gate import Permit
@@ -65,7 +64,6 @@ class Issuing:
         self,
         *,
         journal: Journal,
-        key: JournalKey,
         endpoints: Directory,
         notices: Notices,
         clock: Clock,
@@ -73,20 +71,11 @@ class Issuing:
         metrics: Metrics,
     ) -> None:
         self._journal = journal
-        self._key = key
         self._endpoints = endpoints
         self._notices = notices
         self._clock = clock
         self._entropy = entropy
         self._metrics = metrics
-
-    def decision_of(self, transaction: Transaction) -> Decision:
-        """The decision that was committed with it.
-
-        Raises:
-            NotOurs: it is sealed with another key, or wiped.
-        """
-        return thaw(self._key.open(transaction.id, transaction.request or b""), transaction.grant)
 
     async def issue(
         self, backend: Backend, decision: Decision, transaction: Transaction, permit: Permit, awaited_until: float = 0.0

@@ -22,7 +22,7 @@ from ra.journal.outbox import Letter, NewLetter
 from ra.journal.records import Occasion, Transaction
 from ra.journal.sealing import JournalKey
 from ra.journal.states import HELD, State
-from ra.policy.decide import thaw
+from ra.service.kept import decision_of
 from ra.service.notices import Notices
 from ra.service.ports import Clock, Entropy
 from ra.service.situations import Situation, situation_of
@@ -150,7 +150,7 @@ class Operations:
     def _letters(self, transaction: Transaction, why: str, now: datetime) -> tuple[NewLetter, ...]:
         if not transaction.notify:
             return ()
-        decision = thaw(self._key.open(transaction.id, transaction.request or b""), transaction.grant)
+        decision = decision_of(self._key, transaction)
         return self._notices.letters(transaction, decision, Occasion.FAILED, now, reason=DENIED, detail=why)
 
 

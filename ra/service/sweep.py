@@ -18,7 +18,7 @@ from ra.journal import claims, settle
 from ra.journal.certificates import describe
 from ra.journal.database import Journal
 from ra.journal.records import Occasion, Transaction
-from ra.journal.sealing import NotOurs
+from ra.journal.sealing import JournalKey, NotOurs
 from ra.journal.states import State
 from ra.policy.decide import Decision
 from ra.service.backend import Backend
@@ -26,6 +26,7 @@ from ra.service.background import Background
 from ra.service.deliver import Deliveries
 from ra.service.gate import Overloaded, Permit
 from ra.service.issue import Issuing, request_of
+from ra.service.kept import decision_of
 from ra.service.notices import Notices
 from ra.service.ports import Clock, Metrics
 
@@ -54,6 +55,7 @@ class Sweeper:
         self,
         *,
         journal: Journal,
+        key: JournalKey,
         backends: Mapping[str, Backend],
         issuing: Issuing,
         deliveries: Deliveries,
@@ -63,6 +65,7 @@ class Sweeper:
         metrics: Metrics,
     ) -> None:
         self._journal = journal
+        self._key = key
         self._backends = backends
         self._issuing = issuing
         self._deliveries = deliveries
@@ -156,7 +159,7 @@ class Sweeper:
     async def _decision_of(self, transaction: Transaction) -> Decision | None:
         """The decision; None, and an alarm, where it cannot be read."""
         try:
-            return self._issuing.decision_of(transaction)
+            return decision_of(self._key, transaction)
         except NotOurs as error:
             self._metrics.alarmed(transaction.profile, "JOURNAL_KEY")
             await self._issuing.postpone(transaction, error)

@@ -147,7 +147,7 @@ class Server(Section):
     elsewhere first: a little more than the time between two of its probes."""
     shutdown_grace_seconds: Annotated[int, Field(ge=1, le=300)] = 20
     """How long running requests may take to end after that. What the CA is still asked about is waited for, too."""
-    max_enrolments_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    max_enrolments_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 3000
     """How many enrolments one process answers at once. Beyond that, new ones are told to come back (HTTP 503); polls, and
     what is known already, are always answered."""
     tls: Tls | None = None

@@ -37,7 +37,7 @@ def test_decide_alone_makes_a_decision() -> None:
 
 
 def test_a_kept_decision_comes_back_where_it_was_sealed_and_nowhere_else() -> None:
-    assert {"ra/service/issue.py"} == callers_of("thaw")
+    assert {"ra/service/kept.py"} == callers_of("thaw")
 
 
 def test_nobody_else_names_the_seal() -> None:

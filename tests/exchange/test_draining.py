@@ -89,3 +89,46 @@ def test_a_second_start_finishes_what_the_first_could_not(directory: Path, ports
     assert code == 0
     assert device.key.public_key() == certificate.public_key()
     assert len(set(asked(directory))) == 1
+
+
+def test_a_load_balancer_is_told_first_and_everything_is_answered_meanwhile(
+    directory: Path, ports: tuple[int, int]
+) -> None:
+    environment = configure(directory, f"shutdown_notice_seconds = {10 * DEADLINE_SECONDS}")
+
+    with serving(directory, ports, "--json", environment=environment) as served, Herd.of(served.url, directory) as herd:
+        before = httpx.get(f"{served.admin_url}/readyz").status_code
+        devices = [herd.device(number) for number in DEVICES]
+        answers = [herd.send(devices[0][1])]
+        served.until(lambda: len(asked(directory)) == 1)
+        served.process.send_signal(signal.SIGTERM)
+        served.until(lambda: httpx.get(f"{served.admin_url}/readyz").status_code == 503)
+        answers += [herd.send(message) for _, message in devices[1:]]
+        (directory / "ca.open").touch()
+        for (device, _), answer in zip(devices, answers, strict=True):
+            device.obtain(answer.result().content)
+        stop(served)
+        code = served.process.wait(DEADLINE_SECONDS)
+
+    assert (200, 0) == (before, code)
+    assert faulty_lines(served.log.read_text("utf-8")) == []
+
+
+def test_nothing_new_is_asked_of_the_ca_once_it_stops(directory: Path, ports: tuple[int, int]) -> None:
+    environment = configure(directory, "", "max_concurrent = 1\nissue_timeout_seconds = 2", "wait_seconds = 0")
+
+    with serving(directory, ports, "--json", environment=environment) as served, Herd.of(served.url, directory) as herd:
+        devices = [herd.device(number) for number in DEVICES]
+        told = [device.open(herd.send(message).result().content) for device, message in devices]
+        stop(served)
+        code = served.process.wait(DEADLINE_SECONDS)
+    asked_by_the_first = asked(directory)
+    (directory / "ca.open").touch()
+    with serving(directory, ports, "--json", environment=environment) as served:
+        for device, message in devices:
+            served.until(partial(is_certified, served, device, message))
+
+    assert [Pending()] * len(DEVICES) == told
+    assert code == 0
+    assert len(asked_by_the_first) == 1
+    assert len(set(asked(directory))) == len(DEVICES)

@@ -134,6 +134,43 @@ def test_every_metric_of_the_table_is_rendered_with_its_help() -> None:
     assert "scep_ra_faults_total 1.0" in scraped
 
 
+def test_gauges_tell_what_is_now() -> None:
+    metrics = PrometheusMetrics()
+
+    for in_use, waiting, is_open in ((1, 0, False), (1, 3, False), (0, 3, True)):
+        metrics.gate_changed("lab", in_use=in_use, waiting=waiting, is_open=is_open)
+    metrics.gate_changed("vault", in_use=7, waiting=0, is_open=False)
+    metrics.enrolments_changed(5)
+    metrics.lagged(0.1234)
+    metrics.sent_away("default", "lag")
+    lines = metrics.scrape().decode().splitlines()
+
+    assert 'scep_ra_connector_requests_in_flight{connector="lab"} 0.0' in lines
+    assert 'scep_ra_connector_requests_in_flight{connector="vault"} 7.0' in lines
+    assert 'scep_ra_connector_requests_waiting{connector="lab"} 3.0' in lines
+    assert 'scep_ra_connector_left_alone{connector="lab"} 1.0' in lines
+    assert "scep_ra_enrolments_in_flight 5.0" in lines
+    assert "scep_ra_event_loop_lag_seconds 0.123" in lines
+    assert 'scep_ra_enrolments_sent_away_total{profile="default",why="lag"} 1.0' in lines
+
+
+def test_a_worker_that_was_killed_no_longer_counts_among_those_that_live(tmp_path: Path) -> None:
+    script = (
+        "import sys, pathlib, os; from ra.telemetry import PrometheusMetrics\n"
+        "metrics = PrometheusMetrics(pathlib.Path(sys.argv[1])); metrics.enrolments_changed(3); metrics.fault()\n"
+        "print(metrics.scrape().decode(), flush=True); os.kill(os.getpid(), 9)"
+    )
+    environment = {**os.environ, MULTIPROCESS_VARIABLE: str(tmp_path)}  # noqa: TID251  # of the child, not of the service
+
+    scrapes = [
+        subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, check=False)
+        for _ in range(2)
+    ]
+
+    assert b"scep_ra_enrolments_in_flight 3.0" in scrapes[-1].stdout
+    assert b"scep_ra_faults_total 2.0" in scrapes[-1].stdout
+
+
 def test_a_scrape_adds_up_what_all_workers_counted(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib; from ra.telemetry import PrometheusMetrics\n"
