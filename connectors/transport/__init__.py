@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -248,7 +248,11 @@ class Transport:
 
     def _said(self, answer: Answer, wire: Wire) -> str:
         location = answer.headers.get("location")
-        said = f"{self._explain(answer)} (Location: {location})" if location else self._explain(answer)
+        # Before anything is cut to a length: of a secret that is longer, the beginning would stay.
+        text = self._explain(
+            replace(answer, body=_without(answer.body.decode("latin-1"), wire.secrets).encode("latin-1"))
+        )
+        said = f"{text} (Location: {location})" if location else text
         return shown(_without(said, wire.secrets))
 
 

@@ -102,7 +102,8 @@ def to_wire(call: Call) -> Wire:
     def reveal(value: object) -> str:
         if not isinstance(value, Secret):
             raise TypeError(f"{type(value).__name__} is no JSON")
-        secrets.append(value.reveal())
+        # Of a header like "Bearer TOKEN" a server may repeat the token alone.
+        secrets.extend((value.reveal(), value.reveal().removeprefix("Bearer ")))
         return value.reveal()
 
     def plain(values: Mapping[str, str | Secret]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,8 @@ from ra.cli.output import AsJson, show
 from ra.cli.serve import bind
 from ra.errors import Misconfigured
 from ra.settings.model import Address, read_address
+from ra.simulate.ejbca import AUTHORITY, BASE, END_ENTITY_PROFILE, PROFILE, RA_PROFILE, SIGNING_PROFILE, SimulatedEjbca
+from ra.simulate.ejbca.tls import TlsFiles, write_tls
 from ra.simulate.vault import ISSUER, MOUNT, RA_ROLE, ROLE, SIGNING_ROLE, SimulatedVault
 
 command = typer.Typer(no_args_is_help=True)
@@ -48,6 +51,39 @@ def vault(
         uvicorn.Server(_config(simulated.faults)).run(sockets=[listener])
 
 
+@command.command()
+def ejbca(
+    listen: Annotated[str, typer.Option("--listen", help="HOST:PORT.")] = "127.0.0.1:8443",
+    directory: Annotated[
+        Path, typer.Option("--directory", help="Where TLS certificates and keys are written to.")
+    ] = Path("ejbca"),
+    *,
+    approvals: Annotated[bool, typer.Option("--approvals", help="Requests wait until they were polled twice.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """EJBCA's REST API, which knows its clients by TLS certificates."""
+    address, clock = _address(listen), SystemClock()
+    simulated = SimulatedEjbca(now=clock.now, entropy=secrets.token_bytes)
+    simulated.approvals.are_needed, simulated.approvals.approved_after = approvals, 2
+    with bind("listen", address) as listener:
+        files = write_tls(directory, address.host, clock.now())
+        block = {
+            "type": "ejbca",
+            "url": f"https://{address}{BASE}",
+            "ca_file": str(files.ca.absolute()),
+            "client_certificate": str(files.client_certificate.absolute()),
+            "client_key": str(files.client_key.absolute()),
+            "certificate_authority": AUTHORITY,
+            "certificate_profile": PROFILE,
+            "signing_certificate_profile": SIGNING_PROFILE,
+            "ra_certificate_profile": RA_PROFILE,
+            "end_entity_profile": END_ENTITY_PROFILE,
+            "enrolment": "end-entity",
+        }
+        show(block, _toml("ejbca", block), as_json=as_json)
+        uvicorn.Server(_config(simulated.faults, files)).run(sockets=[listener])
+
+
 def _toml(name: str, block: Mapping[str, object]) -> str:
     """A connector's block, for people to copy. Strings in TOML are those of JSON, as far as ours go."""
     lines = [f"[connectors.{name}]"]
@@ -72,5 +108,9 @@ def _address(listen: str) -> Address:
         raise Misconfigured(f"--listen {listen}: {error}") from None
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
-    return uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False)
+def _config(app: ASGIApp, tls: TlsFiles | None = None) -> uvicorn.Config:
+    config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False)
+    if tls is not None:
+        config.ssl_certfile, config.ssl_keyfile = tls.server_certificate, tls.server_key
+        config.ssl_ca_certs, config.ssl_cert_reqs = str(tls.ca), ssl.CERT_REQUIRED
+    return config

@@ -53,11 +53,11 @@ class TlsFiles:
         return context
 
 
-def tls_files(directory: Path, now: datetime) -> TlsFiles:
+def tls_files(directory: Path, now: datetime, key_spec: str = "ec:p256") -> TlsFiles:
     """Writes them, from a CA that is made for the purpose."""
     directory.mkdir(exist_ok=True)
     files = TlsFiles(directory / "tls-ca.pem", directory / "tls.pem", directory / "tls.key")
-    authority, key, day = SimulatedCa("TLS", lambda: now), make_key("ec:p256"), timedelta(days=1)
+    authority, key, day = SimulatedCa("TLS", lambda: now, key_spec), make_key(key_spec), timedelta(days=1)
     names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
     certificate = authority.sign(
         x509.Name([]), key.public_key(), [(names, True)], not_before=now - day, not_after=now + day
