@@ -42,6 +42,7 @@ SECTIONS = {
     "[identities.NAME]": "IdentitySettings",
     "[profiles.NAME]": "ProfileSettings",
     "A combination of challenges": "Combination",
+    "[connectors.NAME] of any type": "ConnectorSettings",
 }
 
 _NAMES_OF_USAGES = {oid: name for name, oid in EXTENDED_KEY_USAGES.items()}

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from connectors.api import IssueRequest, Misconfigured, Rejection
-from connectors.internal.contents import extensions, subject_name
+from connectors.contents import extensions, subject_name
 from connectors.keyfiles import PrivateKey
 
 SubjectKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey

@@ -25,7 +25,7 @@ from connectors.api import (
     SanKind,
     Services,
 )
-from connectors.internal.contents import extensions, subject_name
+from connectors.contents import extensions, subject_name
 from connectors.keyfiles import PrivateKey
 from tests.fakes import pki
 

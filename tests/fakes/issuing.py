@@ -19,7 +19,7 @@ from connectors.api import (
     NoCapabilities,
     RevocationReason,
 )
-from connectors.internal.contents import extensions, subject_name
+from connectors.contents import extensions, subject_name
 from tests.fakes import pki
 
 

@@ -41,7 +41,7 @@ class StepCaServer:
 
     def options(self, kind: str = "jwk", name: str = "scep-ra", **more: Any) -> dict[str, Any]:
         """The connector's block; the passphrase is in `file:passphrase`."""
-        provisioner = {"type": kind, "name": name, "key_passphrase": "file:passphrase"}
+        provisioner: dict[str, Any] = {"type": kind, "name": name, "key_passphrase": "file:passphrase"}
         provisioner |= (
             {"key": self.jwk_key} if kind == "jwk" else {"key": self.x5c_key, "certificate": self.x5c_certificate}
         )
@@ -72,7 +72,7 @@ def step_ca_server(directory: Path) -> Iterator[StepCaServer]:
     _write_key(directory / "issuing.key", ca._key)
     _write_key(server.jwk_key, provisioner_key)
     _write_key(server.x5c_key, client_key)
-    server.x5c_certificate.write_text(pem(_client_certificate(ca, client_key)))
+    server.x5c_certificate.write_text(pem(_client_certificate(ca, client_key)) + pem(ca.certificate))
     (directory / "issuing.passphrase").write_text(PASSPHRASE)
     (directory / "ca.json").write_text(json.dumps(_settings(directory, port, provisioner_key, pem(ca.root))))
     trust = ssl.create_default_context(cafile=server.root)
