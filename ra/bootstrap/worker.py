@@ -40,6 +40,9 @@ from ra.web.app import Application, Listeners, build_admin, build_public
 from ra.web.health import NOT_READY_SIGNAL
 from ra.web.services import Services
 
+BEGIN_ANEW_SECONDS = 1.0
+"""After work in the background has failed."""
+
 _PURGE_EVERY = timedelta(hours=1)
 _PURGE_AT_ONCE = 500
 
@@ -99,11 +102,11 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack, reache
         failure_floor_seconds=server.failure_floor_seconds,
         max_enrolments_in_flight=server.max_enrolments_in_flight,
     )
-    _run(stack, work.refusals.run(clock.sleep))
-    _run(stack, work.admission.watch())
-    _run(stack, _end_with_the_writer(journal, clock))
-    _run(stack, _housekeeping(configuration, journal, key, clock).run())
-    _work_until_the_end(stack, work, front.backends)
+    _run(stack, metrics, partial(work.refusals.run, clock.sleep))
+    _run(stack, metrics, work.admission.watch)
+    _run(stack, metrics, partial(_end_with_the_writer, journal, clock))
+    _run(stack, metrics, _housekeeping(configuration, journal, key, clock).run)
+    _work_until_the_end(stack, metrics, work, front.backends)
 
     health = Health(directory=front.endpoints, journal=journal, clock=clock, disk=disk_of(configuration))
     stopping = asyncio.Event()
@@ -125,14 +128,16 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack, reache
     return Listeners(public=build_public(services), admin=build_admin(services), admin_port=server.admin_listen.port)
 
 
-def _work_until_the_end(stack: AsyncExitStack, work: Work, backends: Mapping[str, Backend]) -> None:
+def _work_until_the_end(
+    stack: AsyncExitStack, metrics: PrometheusMetrics, work: Work, backends: Mapping[str, Backend]
+) -> None:
     """Takes up what is due. In the end nothing new is begun, and what was begun is waited for."""
-    for drain in (work.deliveries.drain, work.background.drain):
+    for drain in (work.deliveries.drain, work.background.drain, work.sweeper.drain):
         stack.push_async_callback(drain)
     for backend in backends.values():  # whoever waits for a CA is in the journal, and is taken up after the start
         stack.callback(backend.gate.stop)
-    _run(stack, work.sweeper.run())
-    _run(stack, work.deliveries.run())
+    _run(stack, metrics, work.sweeper.run)
+    _run(stack, metrics, work.deliveries.run)
 
 
 def _housekeeping(configuration: Configuration, journal: Journal, key: JournalKey, clock: SystemClock) -> Housekeeping:
@@ -152,9 +157,20 @@ def _housekeeping(configuration: Configuration, journal: Journal, key: JournalKe
     return Housekeeping(journal=journal, chores=chores, holder=uuid4(), clock=clock)
 
 
-def _run(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    """Runs something beside the requests, until the worker stops."""
-    task = asyncio.create_task(work)
+def _run(stack: AsyncExitStack, metrics: PrometheusMetrics, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs something beside the requests, until the worker stops; where it fails, it begins anew."""
+
+    async def run() -> None:
+        while True:
+            try:
+                return await work()
+            except Exception as error:  # an edge: a worker without its sweeper would look well and do nothing
+                log = structlog.get_logger("ra.bootstrap")
+                log.exception("work in the background failed, and begins anew", what=str(work), exc_info=error)
+                metrics.fault()
+                await asyncio.sleep(BEGIN_ANEW_SECONDS)
+
+    task = asyncio.create_task(run())
 
     async def stop() -> None:
         task.cancel()

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from cryptography import x509
+from sqlalchemy import Connection, bindparam, select, update
 
 from connectors.api import Issued
 from ra.journal.records import NewCertificate
+from ra.journal.tables import transactions
+
+_ELSEWHERE = select(transactions.c.id).where(
+    transactions.c.serial == bindparam("serial"),
+    transactions.c.connector == bindparam("connector"),
+    transactions.c.id != bindparam("of"),
+)
+_NOTE_ORPHAN = (
+    update(transactions).where(transactions.c.id == bindparam("of")).values(orphans=transactions.c.orphans + 1)
+)
 
 
 def describe(issued: Issued) -> NewCertificate:
@@ -22,3 +35,14 @@ def describe(issued: Issued) -> NewCertificate:
         not_after=certificate.not_valid_after_utc,
         reference=issued.reference,
     )
+
+
+def stands_elsewhere(connection: Connection, connector: str, serial: int, which: UUID) -> bool:
+    """Whether another transaction of that connector has a certificate of this serial number. Reads only."""
+    values = {"serial": f"{serial:x}", "connector": connector, "of": which}
+    return connection.execute(_ELSEWHERE, values).first() is not None
+
+
+def note_orphan(connection: Connection, which: UUID) -> None:
+    """Counts a certificate that came for a transaction and that nobody will get."""
+    connection.execute(_NOTE_ORPHAN, {"of": which})

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from ra.errors import Unavailable
 from ra.journal.database import Journal
-from ra.journal.transactions import find
+from ra.journal.transactions import knows
 from ra.scep.messages import Outer
 from ra.scep.names import MessageType
 from ra.service.ports import Clock, Entropy, Metrics
@@ -84,8 +84,7 @@ class Admission:
 
     async def _is_known(self, profile: str, outer: Outer) -> bool:
         signer_key = hashlib.sha256(outer.signer.spki).digest()
-        transaction_id = outer.header.transaction_id.value
-        return await self._journal.read(lambda c: find(c, profile, signer_key, transaction_id)) is not None
+        return await self._journal.read(lambda c: knows(c, profile, signer_key))
 
     def _count(self, step: int) -> None:
         self._in_flight += step

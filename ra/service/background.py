@@ -19,19 +19,22 @@ _log = structlog.get_logger("ra.service.background")
 
 
 class Background(Generic[T]):
-    """Tasks by key, at most one each; a task's own failure is its result's, never another's."""
+    """Tasks by key, the newest of each to be waited for; a task's own failure is its result's, never another's."""
 
     def __init__(self) -> None:
         self._tasks: dict[Hashable, asyncio.Task[T]] = {}
+        self._all: set[asyncio.Task[T]] = set()
 
     def start(self, key: Hashable, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[key] = task
+        self._all.add(task)
         task.add_done_callback(lambda done: self._forget(key, done))
         return task
 
     def _forget(self, key: Hashable, done: asyncio.Task[T]) -> None:
         """Says what went wrong with a task: perhaps nobody waits for it any more."""
+        self._all.discard(done)
         if self._tasks.get(key) is done:
             del self._tasks[key]
         if not done.cancelled() and (error := done.exception()) is not None:
@@ -45,5 +48,5 @@ class Background(Generic[T]):
 
     async def drain(self) -> None:
         """Waits until all that was started has ended."""
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks.values()))
+        while self._all:
+            await asyncio.wait(tuple(self._all))

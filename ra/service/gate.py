@@ -121,6 +121,11 @@ class Gate:
         return int(free > 0 and not is_probed and self._breaker.seconds_left(self._clock.monotonic_seconds()) == 0)
 
     @property
+    def is_half_free(self) -> bool:
+        """Whether it is worth a commit to fetch more that may begin at once: one by one, each would cost its own."""
+        return self.room() * 2 >= self._max_concurrent
+
+    @property
     def may_wait(self) -> bool:
         """Whether it makes sense to wait for a permit: the CA answers, and not too many wait already."""
         return self._breaker.is_closed and not self._is_stopped and len(self._waiting) < self._max_waiting

@@ -29,7 +29,7 @@ from connectors.api import (
 )
 from ra.errors import Unavailable
 from ra.journal import audit, settle, transactions
-from ra.journal.certificates import describe
+from ra.journal.certificates import describe, note_orphan, stands_elsewhere
 from ra.journal.database import Journal
 from ra.journal.records import Occasion, Transaction
 from ra.journal.states import LostRace, State
@@ -53,7 +53,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 300.0
 """Between two looks at what could not be settled, growing."""
 
 
-_ASKED = frozenset({State.SUBMITTING, State.PENDING, State.UNKNOWN})
+_WAITING = frozenset({State.AUTHORISED, State.SUBMITTING, State.PENDING, State.UNKNOWN})
 """States in which a certificate is what is waited for."""
 
 
@@ -166,13 +166,21 @@ class Issuing:
         except Wrong as error:
             self._metrics.alarmed(transaction.profile, "QUARANTINED")
             return await self.settle(transaction, settle.quarantine, issued.certificate, str(error), now)
+        certificate, connector = describe(issued), transaction.connector
+        if await self._journal.read(lambda c: stands_elsewhere(c, connector, certificate.serial, transaction.id)):
+            self._metrics.alarmed(transaction.profile, "QUARANTINED")
+            detail = "it is the certificate of another transaction"
+            return await self.settle(transaction, settle.quarantine, issued.certificate, detail, now)
         letters = self._notices.letters(transaction, decision, Occasion.ISSUED, now, issued=issued)
         # Where it came after the lease was over, it is as good as one that is found now, while nobody has another.
-        while transaction.state in _ASKED:
+        while transaction.state in _WAITING:
+            if transaction.state is State.AUTHORISED:
+                transaction = await self.settle(transaction, transactions.begin, now, due_at=now + backend.lease)
+                continue
             settled = await self.settle(
                 transaction,
                 settle.issue,
-                describe(issued),
+                certificate,
                 now,
                 delivered=is_awaited,
                 letters=letters,
@@ -197,12 +205,18 @@ class Issuing:
             "event": "orphan",
             "transaction": str(transaction.id),
             "profile": transaction.profile,
+            "connector": transaction.connector,
             "reference": issued.reference,
             "serial": f"{describe(issued).serial:x}",
             "detail": f"the answer came when the transaction was {transaction.state}",
         }
         now = self._clock.now()
-        await self._journal.write(lambda c: audit.record(c, now, event))
+
+        def record(connection: Connection) -> None:
+            audit.record(connection, now, event)
+            note_orphan(connection, transaction.id)
+
+        await self._journal.write(record)
         permit = backend.gate.try_enter()
         if permit is not None and backend.can(Capability.REVOKE):
             await self.ask(
@@ -217,7 +231,8 @@ class Issuing:
         )
         operation = settle.back_to_authorised if is_unsent else settle.settle_unknown
         now = self._clock.now()
-        return await self.settle(transaction, operation, _told(error), now + self._pause(0, error), now)
+        due_at = now + self._pause(transaction.attempts, error)
+        return await self.settle(transaction, operation, _told(error), due_at, now)
 
     def _pause(self, attempts: int, error: Exception) -> timedelta:
         """What the CA asked for, if it did, and some more."""

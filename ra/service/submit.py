@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from ra.errors import Unavailable
-from ra.journal import transactions
+from ra.journal import settle, transactions
 from ra.journal.database import Journal
 from ra.journal.records import NewTransaction, RequestIdentity, Transaction
 from ra.journal.sealing import JournalKey
@@ -71,11 +71,14 @@ class Submissions:
         now = self._clock.now()
         permit = None if decision.grant.needs_approval else endpoint.backend.gate.try_enter()
         new = self._new(endpoint, decision, identity, now, may_ask=permit is not None)
+        writing = asyncio.ensure_future(self._journal.write(lambda c: transactions.authorise(c, new, now)))
         try:
-            transaction = await self._journal.write(lambda c: transactions.authorise(c, new, now))
-        except BaseException:
+            transaction = await asyncio.shield(writing)
+        except BaseException as error:
             if permit is not None:
                 permit.release()
+            if isinstance(error, asyncio.CancelledError):
+                self._background.start(new.id, self._put_back(new.id, writing))
             raise
         is_ours = transaction.id == new.id
         if permit is not None and not is_ours:
@@ -126,6 +129,14 @@ class Submissions:
         issued = await self._issuing.issue(backend, begun.decision, transaction, permit, awaited_until)
         return await self._deliveries.deliver_now(issued)
 
+    async def _put_back(self, which: UUID, writing: asyncio.Future[Transaction]) -> Transaction:
+        """The request was cut off while it was committed: what nobody will send now is left to the sweeper."""
+        transaction = await writing
+        if transaction.id != which or transaction.state is not State.SUBMITTING:
+            return transaction
+        now, detail = self._clock.now(), "not sent: the request was cut off"
+        return await self._issuing.settle(transaction, settle.back_to_authorised, detail, now, now)
+
     async def _begin(self, backend: Backend, transaction: Transaction) -> Transaction:
         now = self._clock.now()
         return await self._journal.write(lambda c: transactions.begin(c, transaction, now, due_at=now + backend.lease))
@@ -134,10 +145,12 @@ class Submissions:
         done, _ = await asyncio.wait({work}, timeout=endpoint.profile.wait_seconds)
         if not done:
             return tell(endpoint, transaction)
+        if (error := work.exception()) is not None:  # it is committed: whatever went wrong, no matter of 500 or 503
+            return Told(reply=Deferral(), detail=f"{type(error).__name__}")
         try:
             return await deliver(self._journal, endpoint, work.result(), self._clock.now())
-        except Unavailable as error:  # authorised, and the outcome cannot be written: no longer a matter of 503
-            return Told(reply=Deferral(), detail=str(error))
+        except Unavailable as away:
+            return Told(reply=Deferral(), detail=str(away))
 
     def _new(
         self, endpoint: Endpoint, decision: Decision, identity: RequestIdentity, now: datetime, *, may_ask: bool

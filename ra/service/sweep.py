@@ -6,8 +6,9 @@ found here, because every transaction that is not settled has a time at which so
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import Connection
@@ -15,8 +16,9 @@ from sqlalchemy import Connection
 from connectors.api import Capability, Issued, Pending, Rejected, RevocationReason
 from ra.errors import Unavailable
 from ra.journal import claims, settle
-from ra.journal.certificates import describe
+from ra.journal.certificates import describe, stands_elsewhere
 from ra.journal.database import Journal
+from ra.journal.outbox import NewLetter
 from ra.journal.records import Occasion, Transaction
 from ra.journal.sealing import JournalKey, NotOurs
 from ra.journal.states import State
@@ -35,6 +37,9 @@ IDLE_SECONDS = 1.0
 
 BATCH = 100
 """Rows that are claimed at once."""
+
+PLACES = 4
+"""That the sweeper has in the queue before each CA, when there is no room beside it."""
 
 PATIENCE_SECONDS = 5.0
 """How long what was claimed waits for its turn at the CA."""
@@ -73,24 +78,41 @@ class Sweeper:
         self._background = background
         self._clock = clock
         self._metrics = metrics
+        self._has_room = asyncio.Event()
+        self._places: Background[None] = Background()
         self._log = structlog.get_logger("ra.service.sweep")
 
     async def run(self) -> None:
         """Sweeps until it is cancelled; with the database away, it waits on."""
         while True:
+            self._has_room.clear()
             try:
                 begun = await self.sweep()
             except Unavailable as error:
                 self._log.warning("the sweeper waits", detail=str(error))
                 begun = 0
             if not begun:
-                await self._journal.wait_for_work(IDLE_SECONDS)
+                await self._rest()
 
     async def sweep(self) -> int:
         """One pass: how many transactions were taken up. The work itself goes on in the background."""
         now = self._clock.now()
         due = await self._journal.read(lambda c: claims.due(c, now))
+        for gone in set(due) - self._backends.keys():
+            self._log.error("transactions wait for a connector that is not configured any more", connector=gone)
+            self._metrics.connector_failed(gone, "NotConfigured")
         return sum([await self._take_up(self._backends[name]) for name in due if name in self._backends])
+
+    async def _rest(self) -> None:
+        """Until something may be due, or a CA that had its hands full has room for what is."""
+        waits = {
+            asyncio.ensure_future(each) for each in (self._has_room.wait(), self._journal.wait_for_work(IDLE_SECONDS))
+        }
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
 
     async def _take_up(self, backend: Backend) -> int:
         now = self._clock.now()
@@ -103,8 +125,14 @@ class Sweeper:
             lost = claims.lose_leases(connection, backend.name, now, until, BATCH)
             return queued, lost + claims.claim_due(connection, backend.name, now, until, BATCH)
 
+        if not permits and backend.gate.may_wait:
+            self._queue_up(backend)
+        claiming = asyncio.ensure_future(self._journal.write(claim))
         try:
-            sent, others = await self._journal.write(claim)
+            sent, others = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            await self._put_back(claiming)
+            raise
         finally:
             for permit in permits[len(sent) :]:
                 permit.release()
@@ -114,12 +142,49 @@ class Sweeper:
             self._background.start(each.id, self._handle(backend, each))
         return len(sent) + len(others)
 
+    def _queue_up(self, backend: Backend) -> None:
+        """Where those who come with requests leave no room, what has waited longer gets some places in their queue."""
+        for number in range(PLACES):
+            place = (backend.name, number)
+            if self._places.running(place) is None:
+                self._places.start(place, self._send_one(backend))
+
+    async def _send_one(self, backend: Backend) -> None:
+        try:
+            permit = await backend.gate.enter(backend.issue_timeout_seconds)
+        except Overloaded:
+            return
+        with permit:
+            now = self._clock.now()
+            until = now + backend.lease
+            claiming = asyncio.ensure_future(
+                self._journal.write(lambda c: claims.claim_authorised(c, backend.name, now, until, 1))
+            )
+            for each in await asyncio.shield(claiming):
+                await self._background.start(each.id, self._issue(backend, each, permit))
+
+    async def drain(self) -> None:
+        """Waits until what has a place in a queue is through with it."""
+        await self._places.drain()
+
+    async def _put_back(
+        self, claiming: asyncio.Future[tuple[tuple[Transaction, ...], tuple[Transaction, ...]]]
+    ) -> None:
+        """The process ends before what was claimed is sent: it is as if it had not been claimed."""
+        queued, _ = await claiming
+        for each in queued:
+            now = self._clock.now()
+            await self._issuing.settle(each, settle.back_to_authorised, "not sent: the process ended", now, now)
+
     async def _issue(self, backend: Backend, transaction: Transaction, permit: Permit) -> Transaction:
         with permit:
             decision = await self._decision_of(transaction)
             if decision is None:
                 return transaction
-            return await self._deliveries.deliver_now(await self._issuing.issue(backend, decision, transaction, permit))
+            settled = await self._issuing.issue(backend, decision, transaction, permit)
+        if backend.gate.is_half_free:
+            self._has_room.set()
+        return await self._deliveries.deliver_now(settled)
 
     async def _handle(self, backend: Backend, transaction: Transaction) -> Transaction:
         """What its state demands; where it cannot be had now, its lease runs out and it is taken up again."""
@@ -167,15 +232,22 @@ class Sweeper:
 
     async def _expire(self, backend: Backend, transaction: Transaction) -> Transaction:
         now = self._clock.now()
-        decision = await self._decision_of(transaction)
-        if decision is None:
-            return transaction
         detail = f"not issued within {(now - transaction.created_at).days} days; it was {transaction.state}"
-        letters = self._notices.letters(transaction, decision, Occasion.FAILED, now, reason="EXPIRED", detail=detail)
+        letters = self._told_too_late(transaction, detail, now)
         is_open = transaction.state is State.PENDING and backend.can(Capability.POLL)
         return await self._issuing.settle(
             transaction, settle.expire, detail, now if is_open else None, now, letters=letters
         )
+
+    def _told_too_late(self, transaction: Transaction, detail: str, now: datetime) -> tuple[NewLetter, ...]:
+        """Even what cannot be read any more expires; then nobody is told."""
+        if not transaction.notify:
+            return ()
+        try:
+            decision = decision_of(self._key, transaction)
+        except NotOurs:
+            return ()
+        return self._notices.letters(transaction, decision, Occasion.FAILED, now, reason="EXPIRED", detail=detail)
 
     async def _poll(
         self, backend: Backend, decision: Decision, transaction: Transaction, permit: Permit
@@ -214,7 +286,7 @@ class Sweeper:
             if isinstance(found, Exception):
                 self._metrics.alarmed(transaction.profile, "UNKNOWN")
                 return await self._issuing.postpone(transaction, found)
-            if found is not None:
+            if found is not None and not await self._is_anothers(transaction, found):
                 return await self._issuing.take(backend, decision, transaction, found)
             return await self._believe_not(backend, transaction)
         if backend.can(Capability.IDEMPOTENT):
@@ -225,6 +297,14 @@ class Sweeper:
         now, detail = self._clock.now(), "this CA cannot say whether it has issued: look there"
         due_at = now + (backend.resubmit_after or _REMIND)
         return await self._issuing.settle(transaction, settle.postpone, detail, due_at, now)
+
+    async def _is_anothers(self, transaction: Transaction, found: Issued) -> bool:
+        """A CA that is asked by key and names may find what an earlier request of the same device has obtained."""
+        try:
+            serial = describe(found).serial
+        except ValueError:
+            return False  # it is no certificate, which is found out when it is taken
+        return await self._journal.read(lambda c: stands_elsewhere(c, transaction.connector, serial, transaction.id))
 
     async def _believe_not(self, backend: Backend, transaction: Transaction) -> Transaction:
         """A CA that has not issued may still be about to: its no is certain when it says so again a lease later."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from connectors.api import (
     BackendUnavailable,
@@ -22,7 +23,9 @@ from connectors.api import (
 from ra.client import replies
 from ra.client.names import FailInfo
 from ra.journal.states import State
+from ra.journal.tables import transactions
 from ra.policy.grant import Grant, Spend
+from ra.service.sweep import IDLE_SECONDS
 from tests.fakes import pki
 from tests.fakes.assembled import CHALLENGE, LEASE, Assembled, assembled
 from tests.fakes.device import Device
@@ -119,6 +122,21 @@ async def test_a_ca_with_its_hands_full_gets_the_rest_when_it_has_room(tmp_path:
     assert [replies.Pending()] * 3 == waiting
     assert 1 == asked_at_once
     assert [State.RELEASED] * 3 == states
+
+
+async def test_what_is_sent_later_follows_at_the_pace_of_the_ca(tmp_path: Path, issuing: IssuingCa) -> None:
+    issuing.answer = NOT_SENT
+    async with assembled(tmp_path, issuing, CA, max_concurrent=1) as ra:
+        for number in range(4):
+            await enrol(ra, Device(subject=f"CN=device {number}"))
+        issuing.answer = None
+        ra.clock.advance(MINUTE)
+        sweeping = asyncio.create_task(ra.work.sweeper.run())
+        async with asyncio.timeout(2 * IDLE_SECONDS):
+            while len(issuing.requests) < 4 + 4:
+                issuing.asked.clear()
+                await issuing.asked.wait()
+        sweeping.cancel()
 
 
 async def test_a_ca_that_says_wait_is_left_alone_for_so_long(ra: Assembled, issuing: IssuingCa) -> None:
@@ -312,6 +330,103 @@ async def test_a_second_certificate_is_revoked_and_never_handed_out(tmp_path: Pa
     assert first == second
     assert [RevocationReason.CESSATION_OF_OPERATION] == [reason for _, reason in slow.revoked]
     assert "orphan" in kinds
+
+
+async def test_a_late_answer_of_an_idempotent_ca_is_taken_and_not_revoked(tmp_path: Path) -> None:
+    """The sweeper has given the transaction back to be sent again: that would yield the very same certificate."""
+    device = Device()
+    slow, other_ca = IssuingCa(CA, Capability.IDEMPOTENT, Capability.REVOKE), IssuingCa(CA, Capability.IDEMPOTENT)
+    slow.may_answer.clear()
+    async with assembled(tmp_path, slow, CA) as sleeping:
+        asking = asyncio.create_task(enrol(sleeping, Device(key=device.key)))
+        await slow.asked.wait()
+        async with assembled(tmp_path, other_ca, CA) as awake:
+            awake.clock.advance(2 * MINUTE)
+            await awake.work.sweeper.sweep()
+            await awake.work.background.drain()
+            given_back = await state(awake)
+            slow.may_answer.set()
+            result = await asking
+
+    assert State.AUTHORISED is given_back
+    assert isinstance(result, replies.Success)
+    assert [] == slow.revoked
+
+
+async def test_what_another_transaction_has_obtained_is_not_found(ra: Assembled, issuing: IssuingCa) -> None:
+    """A CA that is asked by key and names finds the certificate of the enrolment before."""
+    await enrol(ra, Device(subject="CN=first"))
+    issuing.keep_issued()
+    issuing.answer = LOST
+    ra.clock.advance(MINUTE)
+    await enrol(ra, Device(subject="CN=second"))
+
+    await ra.sweep(later=MINUTE)
+
+    assert State.UNKNOWN is await state(ra)
+
+
+async def test_the_certificate_of_another_transaction_is_quarantined(ra: Assembled, issuing: IssuingCa) -> None:
+    first = Device()
+    await enrol(ra, first)
+    issuing.keep_issued()
+    ra.clock.advance(DAY)
+    issuing.answer = issuing.found
+
+    again = await ra.answer(first.enrol_message(ra.ca, challenge=CHALLENGE, transaction_id="a day later"))
+
+    assert "pending" == again.outcome
+    assert [State.RELEASED, State.QUARANTINED] == [each.state for each in await ra.transactions()]
+
+
+async def test_what_cannot_be_read_any_more_expires_too(ra: Assembled, issuing: IssuingCa) -> None:
+    issuing.answer = NOT_SENT
+    await enrol(ra, Device())
+    await ra.journal.write(lambda c: c.execute(update(transactions).values(request=None)))
+
+    await ra.sweep(later=8 * DAY)
+
+    assert State.EXPIRED is await state(ra)
+
+
+async def test_what_was_claimed_when_the_process_ended_is_as_if_it_had_not_been(
+    ra: Assembled, issuing: IssuingCa
+) -> None:
+    issuing.answer = NOT_SENT
+    await enrol(ra, Device())
+    issuing.answer = None
+    ra.clock.advance(MINUTE)
+
+    sweeping = asyncio.create_task(ra.work.sweeper.sweep())
+    for _ in range(3):  # it has read what is due, and its claim is being committed
+        await asyncio.sleep(0)
+    sweeping.cancel()
+    await asyncio.wait({sweeping})
+    ended = await state(ra)
+    await ra.sweep()
+
+    assert sweeping.cancelled()
+    assert State.AUTHORISED is ended
+    assert State.RELEASED is await state(ra)
+
+
+async def test_what_has_waited_longer_gets_its_turn_beside_those_who_come_with_requests(
+    tmp_path: Path, issuing: IssuingCa
+) -> None:
+    async with assembled(tmp_path, issuing, CA, max_concurrent=1, wait_seconds=0) as ra:
+        issuing.answer = NOT_SENT
+        await enrol(ra, Device(subject="CN=waits"))
+        issuing.answer = None
+        issuing.may_answer.clear()
+        await enrol(ra, Device(subject="CN=comes"))
+        ra.clock.advance(MINUTE)
+        await ra.work.sweeper.sweep()
+        issuing.may_answer.set()
+        await ra.work.sweeper.drain()
+        await ra.work.background.drain()
+        states = [each.state for each in await ra.transactions()]
+
+    assert [State.RELEASED] * 2 == states
 
 
 # ---------------------------------------------------------------- orders
