@@ -30,7 +30,7 @@ SHORT = 13
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Profile = Annotated[str | None, typer.Option("--profile", help="Only of this profile.")]
-Connector = Annotated[str | None, typer.Option("--connector", help="Only of this CA, as it is called in [connectors].")]
+Connector = Annotated[str | None, typer.Option("--connector", help="Only of this CA, as the configuration calls it.")]
 Since = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="Authorised since: 2026-11-23, or 90m, 12h, 7d ago.")
 ]

@@ -61,14 +61,22 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Look for what was changed, removed or put in. Says up to which checkpoint nothing was."""
-    exported = read_checkpoint(checkpoint.read_text("utf-8", "replace")) if checkpoint else None
-    given = read_public_key(public_key.read_bytes()) if public_key else None
+    exported = read_checkpoint(_read(checkpoint).decode("utf-8", "replace")) if checkpoint else None
+    given = read_public_key(_read(public_key)) if public_key else None
 
     with _snapshot(config) as (connection, own):
         report = verify_audit(connection, given or own, exported)
     show(_as_value(report), _as_text(report), as_json=as_json)
     if report.broken:
         raise typer.Exit(FAILED)
+
+
+def _read(path: Path) -> bytes:
+    """A file that was named; that it cannot be read says nothing of the audit."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Misconfigured(f"{path} cannot be read: {error.strerror}") from None
 
 
 @command.command()

@@ -189,6 +189,14 @@ def test_without_a_journal_there_is_nothing_to_look_at(command: Audit, arguments
     assert "ra.db does not exist" in said
 
 
+@pytest.mark.parametrize("option", ["--checkpoint", "--public-key"])
+def test_a_file_that_is_not_there_is_no_break_of_the_audit(command: Audit, option: str) -> None:
+    exit_code, _, said = command.run("verify", option, "nowhere.json")
+
+    assert 2 == exit_code
+    assert said.startswith("scep-ra: nowhere.json cannot be read")
+
+
 def test_without_a_checkpoint_none_is_exported(command: Audit) -> None:
     command.sql("DELETE FROM audit_checkpoints")
 
