@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import ssl
 import tempfile
@@ -28,6 +29,9 @@ from ra.web.receive import ReceiveLimits, http_protocol
 
 BACKLOG = 2048
 
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept: longer than proxies keep theirs (nginx: 60), and than devices pause between polls."""
+
 _TICK_SECONDS = 0.1
 
 
@@ -47,6 +51,7 @@ def command(
     prepare(configuration)
     server = configuration.settings.server
     configure_logs(console=server.debug)
+    open_as_many_files_as_allowed()
     with (
         tempfile.TemporaryDirectory(prefix="scep-ra-metrics-") as metrics,
         bind("server.listen", server.listen) as public,
@@ -85,6 +90,13 @@ class Supervisor(Multiprocess):
         super().terminate_all()
         for each in self.sockets:
             each.close()
+
+
+def open_as_many_files_as_allowed() -> None:
+    """Each waiting device is a connection; the limit that shells begin with, 1024, is there for programs that select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def bind(key: str, address: Address) -> socket.socket:
@@ -126,6 +138,7 @@ def uvicorn_config(configuration: Configuration) -> Config:
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=server.shutdown_grace_seconds,
         **(_tls(server.tls, configuration.directory) if server.tls else {}),
     )

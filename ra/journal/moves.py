@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Update
 from ra.journal import audit, statements
 from ra.journal.records import Transaction
 from ra.journal.states import HELD, OPEN, IllegalTransition, LostRace, State, check_path
+from ra.journal.texts import fitted
 
 
 def advance(
@@ -102,7 +103,7 @@ def _move(
 
 def _changes(after: State, now: datetime, columns: dict[str, Any]) -> dict[str, Any]:
     """What a move sets; why it came to the state before, and how often it was looked at there, is over."""
-    return {"state": after, "updated_at": now, "attempts": 0, "reason": None, "detail": None} | columns
+    return {"state": after, "updated_at": now, "attempts": 0, "reason": None, "detail": None} | fitted(columns)
 
 
 def _marks(after: State) -> dict[str, Any]:

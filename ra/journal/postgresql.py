@@ -7,7 +7,6 @@ for BEGIN and COMMIT and the server's wait for its disk.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from ra.errors import Misconfigured, RaError, Unavailable
+from ra.journal.lines import CONNECT_TIMEOUT_SECONDS, Line, driver_of
+from ra.journal.listener import CHANNEL, Listener
 from ra.journal.wakeup import Bell, take_announcement
 from ra.journal.writer import (
     AFTER_COMMIT,
@@ -41,18 +42,16 @@ T = TypeVar("T")
 READERS = 3
 """Threads of a process that read, each with a connection: one question that takes long does not stop the others."""
 
-CONNECT_TIMEOUT_SECONDS = 5
 UNANSWERED_SECONDS = 10
 """After so long without a sign of life from the server's machine, a connection is taken for lost."""
 
 _LOCK = 0x5343_4550_5241  # "SCEPRA": which of the server's advisory locks is ours
-_CHANNEL = "scep_ra"
-_NOTIFY = select(func.pg_notify(_CHANNEL, ""))
-_LISTEN_SECONDS = 0.5
+_NOTIFY = select(func.pg_notify(CHANNEL, ""))
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 _TRIES = 5
 _CONFLICTS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+_BLOCKED = {"55P03", "57014"}  # lock_not_available, query_canceled: by lock_timeout, by statement_timeout
 _IN_FAILED_TRANSACTION = "25P02"
 
 
@@ -117,7 +116,8 @@ class PostgresqlPlace:
             event.listen(writing, "connect", partial(_accompany, hooks.companion))
         with self._naming_what_is_wrong():
             connection = await asyncio.to_thread(writing.connect)
-        return PostgresqlBackend(connection, reading, self._engine({}, isolation_level="AUTOCOMMIT"), hooks)
+        listening = self._engine({}, isolation_level="AUTOCOMMIT")
+        return PostgresqlBackend(connection, reading, listening, hooks, patience_seconds)
 
     def _engine(self, parameters: dict[str, str], **options: Any) -> Engine:
         """Connections with the server's parameters set so, beside those that the URL itself sets."""
@@ -169,19 +169,36 @@ def _limits(patience_seconds: float) -> dict[str, str]:
 class PostgresqlBackend:
     """The open database. Implements ra.journal.database.Backend."""
 
-    def __init__(self, writing: Connection, reading: Engine, listening: Engine, hooks: Hooks) -> None:
+    def __init__(
+        self, writing: Connection, reading: Engine, listening: Engine, hooks: Hooks, patience_seconds: float
+    ) -> None:
         self._writing = writing
+        self._patience_seconds = patience_seconds
         self._reading = reading
         self._listening = listening
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="journal reader")
         self._idle: list[Connection] = []
         self._bell = Bell()
         self._listener: Listener | None = None
-        self.writer = PostgresqlWriter(writing, hooks)
+        self.writer = PostgresqlWriter(writing, hooks, 2 * patience_seconds)
 
     async def read(self, operation: Callable[[Connection], T]) -> T:
-        """In a thread, on one of the connections that read."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, operation)
+        """In a thread, on one of the connections that read.
+
+        Raises:
+            Unavailable: there was no answer in time.
+        """
+        loop = asyncio.get_running_loop()
+        line = Line()
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                return await loop.run_in_executor(self._threads, self._read, operation, line)
+        except TimeoutError:
+            line.hang_up()
+            raise Unavailable("the database did not answer in time") from None
+        except asyncio.CancelledError:
+            loop.call_later(self._patience_seconds, line.hang_up)
+            raise
 
     async def wait_for_work(self, seconds: float) -> None:
         """Whoever waits has a connection listen, from the first time on."""
@@ -197,7 +214,7 @@ class PostgresqlBackend:
         for connection in (*self._idle, self._writing):
             connection.close()
 
-    def _read(self, operation: Callable[[Connection], T]) -> T:
+    def _read(self, operation: Callable[[Connection], T], line: Line) -> T:
         """Holds on to its connection: SQLAlchemy's pool would spend a fifth of what a look-up takes."""
         try:
             connection = self._idle.pop()
@@ -205,7 +222,8 @@ class PostgresqlBackend:
             connection = self._reading.connect()
         try:
             _revive(connection)
-            return operation(connection)
+            with line.over(driver_of(connection)):
+                return operation(connection)
         finally:
             self._idle.append(connection)
 
@@ -213,8 +231,10 @@ class PostgresqlBackend:
 class PostgresqlWriter(Writer):
     """The connection that writes. Each group is carried out in the writer's thread, from BEGIN to COMMIT."""
 
-    def __init__(self, connection: Connection, hooks: Hooks) -> None:
+    def __init__(self, connection: Connection, hooks: Hooks, limit_seconds: float) -> None:
         self._connection = connection
+        self._limit_seconds = limit_seconds
+        self._running: Job | None = None
         self._companion = hooks.companion or NoCompanion()
         self._reached = hooks.reached
         super().__init__()
@@ -223,7 +243,15 @@ class PostgresqlWriter(Writer):
         if await self._is_connected():
             self._take(jobs)
             if jobs:
-                await self._in_thread(self._carry_out, jobs)
+                line = Line()
+                limit = asyncio.get_running_loop().call_later(self._limit_seconds, line.hang_up)
+                try:
+                    await self._in_thread(self._carry_out, jobs, line)
+                except Unavailable as error:
+                    for job in jobs:
+                        job.error = error
+                finally:
+                    limit.cancel()
 
     async def _is_connected(self) -> bool:
         """Connects again where it must, with growing pauses, for as long as anybody's patience lasts."""
@@ -243,33 +271,39 @@ class PostgresqlWriter(Writer):
             return False
         return True
 
-    def _carry_out(self, jobs: list[Job]) -> None:
+    def _carry_out(self, jobs: list[Job], line: Line) -> None:
         """One transaction for all. Where an operation fails, one for each; where the database does, that is it.
 
         An operation has no effect but on the database.
         """
-        error = self._attempt(jobs)
-        if error is None:
-            return
-        for job in jobs:
-            if not isinstance(error, Unavailable):
-                error = self._attempt_alone(job)
-            job.error = error
+        with line.over(driver_of(self._connection)):
+            error = self._attempt(jobs)
+            if error is None:
+                return
+            blocked = self._running if _has_state(error, _BLOCKED) else None
+            if blocked is not None:
+                blocked.error = _told(error)  # it has waited long enough
+            for job in jobs:
+                if job is not blocked:
+                    if not isinstance(error, Unavailable):
+                        error = self._attempt_alone(job)
+                    job.error = _told(error)
 
     def _attempt_alone(self, job: Job) -> Exception | None:
         """In a transaction of its own, several times where it meets those of other processes."""
+        error: Exception | None = None
         for _ in range(_TRIES):
             error = self._attempt([job])
-            if not _is_conflict(error):
-                return error
-        return Unavailable("the database broke the operation off, time and again, for the sake of others")
+            if not _has_state(error, _CONFLICTS):
+                break
+        return error
 
     def _attempt(self, jobs: list[Job]) -> Exception | None:
         """Commits them together; what went wrong, Unavailable where that is the database. A commit is tried once."""
         try:
             self._transact(jobs)
         except DBAPIError as error:
-            is_of_the_operations = _sqlstate(error) in _CONFLICTS | {_IN_FAILED_TRANSACTION}
+            is_of_the_operations = _has_state(error, _CONFLICTS | _BLOCKED | {_IN_FAILED_TRANSACTION})
             return lost(error) if is_lost(error) and not is_of_the_operations else error
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a caller's; the writer goes on
             return error
@@ -279,12 +313,13 @@ class PostgresqlWriter(Writer):
         """All of the jobs, or none."""
         connection = self._connection
         try:
-            for job in jobs:
-                job.result = job.operation(connection)
+            for self._running in jobs:
+                self._running.result = self._running.operation(connection)
+            self._running = None
             self._companion.before_commit(connection)
             if take_announcement(connection):
                 connection.execute(_NOTIFY)
-            _insist_on_a_sound_transaction(_driver(connection))
+            _insist_on_a_sound_transaction(driver_of(connection))
             self._reached(BEFORE_COMMIT)
             connection.commit()
         except BaseException:
@@ -299,50 +334,15 @@ class PostgresqlWriter(Writer):
         self._companion.abandoned()
 
 
-class Listener:
-    """Rings when any process announces work: a thread with a connection of its own."""
-
-    def __init__(self, engine: Engine, bell: Bell, loop: asyncio.AbstractEventLoop) -> None:
-        self._engine = engine
-        self._ring = partial(loop.call_soon_threadsafe, bell.ring)
-        self._is_closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="journal listener", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._is_closing.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._is_closing.is_set():
-            with suppress(DBAPIError, psycopg.Error):
-                self._listen()
-            self._is_closing.wait(_LONGEST_PAUSE_SECONDS)
-
-    def _listen(self) -> None:
-        with self._engine.connect() as connection:
-            driver = _driver(connection)
-            driver.execute(f"LISTEN {_CHANNEL}")
-            while not self._is_closing.is_set():
-                for _ in driver.notifies(timeout=_LISTEN_SECONDS, stop_after=1):
-                    self._ring()
-
-
 def _accompany(companion: Companion, _: object, record: ConnectionPoolEntry) -> None:
     record.info[COMPANION] = companion
-
-
-def _driver(connection: Connection) -> psycopg.Connection[Any]:
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the engine is PostgreSQL's
-    return driver
 
 
 def _is_dead(connection: Connection) -> bool:
     """Whether the server has hung up, as far as this machine knows: asks nobody, waits for nothing."""
     if connection.invalidated:
         return True
-    driver = _driver(connection)
+    driver = driver_of(connection)
     try:
         driver.pgconn.consume_input()  # the server's last words,
         driver.pgconn.consume_input()  # and that none will follow
@@ -360,7 +360,7 @@ def _revive(connection: Connection) -> None:
     if _is_dead(connection):
         connection.invalidate()
         connection.rollback()
-        _driver(connection)
+        driver_of(connection)
 
 
 def _insist_on_a_sound_transaction(driver: psycopg.Connection[Any]) -> None:
@@ -373,10 +373,13 @@ def _insist_on_a_sound_transaction(driver: psycopg.Connection[Any]) -> None:
         raise HiddenFailure("an operation went on after a statement had failed")
 
 
-def _is_conflict(error: Exception | None) -> bool:
-    """Whether PostgreSQL has broken off a transaction for the sake of another one."""
-    return isinstance(error, DBAPIError) and _sqlstate(error) in _CONFLICTS
+def _has_state(error: Exception | None, states: set[str]) -> bool:
+    """Whether PostgreSQL has given one of these SQLSTATEs for its reason."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in states
 
 
-def _sqlstate(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None)
+def _told(error: Exception | None) -> Exception | None:
+    """What the caller hears; that others stood in the way is no fault of its operation."""
+    if isinstance(error, DBAPIError) and _has_state(error, _CONFLICTS | _BLOCKED):
+        return lost(error)
+    return error

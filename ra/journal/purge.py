@@ -20,6 +20,7 @@ class Retention:
     """How long what has ended is kept, in days.
 
     Attributes:
+        revoked_days: counted from the revocation; what has not expired by then is kept until it has.
         released_days_after_expiry: certificates that were handed out, counted from their own notAfter.
         secrets_days_after_expiry: one-time secrets, and that they were spent. Never 0 in earnest: a request that
             arrived in time may still be on its way.
@@ -50,7 +51,7 @@ def purge(connection: Connection, retention: Retention, now: datetime, count: in
         State.REVOKED: retention.revoked_days,
     }
     forgotten = {
-        state.value: _forget(connection, statements.ENDED_BEFORE, before(days) | {"of_state": state})
+        state.value: _forget(connection, statements.ENDED_BEFORE, before(days) | {"of_state": state, "now": now})
         for state, days in ended.items()
     }
     outlived = before(retention.released_days_after_expiry)

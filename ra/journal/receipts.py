@@ -18,8 +18,7 @@ from ra.journal.purge import wipe
 from ra.journal.records import Transaction
 from ra.journal.states import LostRace, State
 from ra.journal.tables import outbox
-
-MAX_DETAIL = 500
+from ra.journal.texts import fit_detail
 
 _OF = outbox.c.id == bindparam("of")
 _OF_TRANSACTION = outbox.c.transaction == bindparam("of")
@@ -59,7 +58,7 @@ def refused(connection: Connection, letter: Letter, detail: str, now: datetime) 
     Raises:
         LostRace: somebody else has taken the letter up.
     """
-    _end(connection, letter, "refused", _fit(detail), now)
+    _end(connection, letter, "refused", fit_detail(detail), now)
 
 
 def failed(connection: Connection, letter: Letter, detail: str, due_at: datetime | None, now: datetime) -> None:
@@ -68,7 +67,7 @@ def failed(connection: Connection, letter: Letter, detail: str, due_at: datetime
     Raises:
         LostRace: somebody else has taken the letter up.
     """
-    said = _fit(detail)
+    said = fit_detail(detail)
     if due_at is None:
         _end(connection, letter, "dead", said, now)
         return
@@ -109,11 +108,6 @@ def _revoke(
     for letter in letters:
         _record(connection, letter, "dead", detail, now)
     return settle.revoke(connection, transaction, RevocationReason.CESSATION_OF_OPERATION, detail, now)
-
-
-def _fit(detail: str) -> str:
-    """As much of what somebody else has said as is worth keeping, without what PostgreSQL cannot store."""
-    return detail[:MAX_DETAIL].encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 def _lock(connection: Connection, letter: Letter) -> Transaction | None:

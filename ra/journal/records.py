@@ -80,7 +80,8 @@ class Transaction:
     Attributes:
         created_at: when it was authorised; IssueRequest.requested_at on every attempt.
         due_at: when somebody has to look at it, and until when nobody else does; None: never.
-        attempts: how often it was looked at since it came to its state, for the growing pause between.
+        attempts: how often it was looked at since it came to its state, for the growing pause between; what goes back
+            and forth between AUTHORISED and SUBMITTING is counted on.
         expires_at: it is given up then, where the CA has not issued.
         request: the decision, sealed; None once nobody needs it.
         notify: whom to tell of the outcome.

@@ -21,6 +21,7 @@ from ra.journal.outbox import NewLetter
 from ra.journal.purge import wiped
 from ra.journal.records import NewCertificate, Transaction
 from ra.journal.states import HELD, LostRace, State
+from ra.journal.texts import fitted
 from ra.journal.wakeup import announce
 
 _ASKED = frozenset({State.SUBMITTING, State.PENDING, State.UNKNOWN})
@@ -151,15 +152,16 @@ def back_to_authorised(
 ) -> Transaction:
     """SUBMITTING | UNKNOWN -> AUTHORISED: nothing was sent, or the CA certainly has not issued. It is sent again.
 
+    `attempts` goes on, so that the pause before what was not sent grows from one failure to the next.
     An `orphan` is sent again without knowing: it is counted, and an event of its own says where to look for a second
     certificate.
 
     Raises:
         LostRace: somebody else has taken it up, or settled it.
     """
-    orphans = transaction.orphans + orphan
+    columns = {"attempts": transaction.attempts + 1, "orphans": transaction.orphans + orphan}
     authorised = advance(
-        connection, transaction, _UNSURE, (State.AUTHORISED,), now, detail=detail, due_at=due_at, orphans=orphans
+        connection, transaction, _UNSURE, (State.AUTHORISED,), now, detail=detail, due_at=due_at, **columns
     )
     record_outcome(connection, authorised, now)
     if orphan:
@@ -250,7 +252,7 @@ def _stay(connection: Connection, transaction: Transaction, now: datetime, **col
     Raises:
         LostRace: somebody else has taken it up, or settled it.
     """
-    columns |= {"updated_at": now, "attempts": transaction.attempts + 1}
+    columns = fitted(columns) | {"updated_at": now, "attempts": transaction.attempts + 1}
     own = {"of": transaction.id, "of_state": transaction.state, "of_due": transaction.due_at}
     if connection.execute(statements.MOVE, own | columns).rowcount == 0:
         raise LostRace(f"transaction {transaction.id} is no longer as it was")

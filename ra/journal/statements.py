@@ -31,7 +31,7 @@ from ra.journal.records import Transaction
 from ra.journal.states import State
 from ra.journal.tables import HAS_ENDED, aliases, leases, one_time_secrets, outbox, spent_secrets, transactions
 
-MAX_ALIASES = 16
+MAX_ALIASES = 256
 """TransactionIDs kept for one transaction beside its own: they are free to invent, and each costs a row."""
 
 _COLUMNS = tuple(each.name for each in fields(Transaction))
@@ -59,8 +59,26 @@ FIND = (
     .order_by(transactions.c.is_open.nulls_last(), transactions.c.created_at.desc())
     .limit(1)
 )
+KNOWS = (
+    select(transactions.c.id)
+    .where(transactions.c.profile == bindparam("profile"), transactions.c.signer_key == bindparam("signer_key"))
+    .limit(1)
+)
 AUTHORISE = insert(transactions).on_conflict_do_nothing().returning(transactions.c.id)
-RETIRE = update(transactions).where(transactions.c.request_key == bindparam("of")).values(request_key=None)
+RETIRE = (
+    update(transactions)
+    .where(
+        transactions.c.request_key == bindparam("of"),
+        transactions.c.is_open.is_(None),
+        or_(
+            transactions.c.delivered_at <= bindparam("of_stale", type_=transactions.c.delivered_at.type),
+            transactions.c.not_after <= bindparam("of_now", type_=transactions.c.not_after.type),
+            transactions.c.not_after.is_(None),
+        ),
+    )
+    .values(request_key=None)
+)
+"""Only a row that answers no more: another process may have written one that does since it was looked at."""
 REMEMBER = (
     insert(aliases)
     .from_select(
@@ -86,6 +104,10 @@ SPEND = (
     insert(spent_secrets)
     .on_conflict_do_update(index_elements=["key"], set_={"key": spent_secrets.c.key})
     .returning(spent_secrets.c.transaction, spent_secrets.c.csr_key)
+)
+# By the key alone: only for a row that it finds does it wait for whoever is withdrawing it at this moment.
+WITHDRAWN_AT = (
+    select(one_time_secrets.c.revoked_at).where(one_time_secrets.c.key == bindparam("of")).with_for_update(read=True)
 )
 GIVE_BACK = delete(spent_secrets).where(spent_secrets.c.transaction == bindparam("of"))
 
@@ -152,7 +174,6 @@ CLAIM_AUTHORISED = _claim(
     transactions.c.state == State.AUTHORISED,
     ~_HAS_EXPIRED,
     state=State.SUBMITTING,
-    attempts=0,
     reason=None,
     detail=None,
 )
@@ -192,6 +213,8 @@ ENDED_BEFORE = _doomed(
     HAS_ENDED,
     transactions.c.state == bindparam("of_state"),
     transactions.c.updated_at <= bindparam("before"),
+    # What is revoked and has not expired may still be asked for.
+    or_(transactions.c.not_after.is_(None), transactions.c.not_after <= bindparam("now")),
 )
 OUTLIVED_BEFORE = _doomed(transactions.c.state == State.RELEASED, transactions.c.not_after <= bindparam("before"))
 FORGET_ALIASES = delete(aliases).where(aliases.c.transaction.in_(bindparam("of", expanding=True)))

@@ -60,6 +60,11 @@ def find(connection: Connection, profile: str, signer_key: bytes, transaction_id
     return None if row is None else Transaction(**row)
 
 
+def knows(connection: Connection, profile: str, signer_key: bytes) -> bool:
+    """Whether that key has ever had something authorised there: a lost answer is asked for under a new transactionID."""
+    return connection.execute(statements.KNOWS, {"profile": profile, "signer_key": signer_key}).first() is not None
+
+
 def get(connection: Connection, which: UUID) -> Transaction:
     """The transaction of that id, which must exist. Reads only."""
     return Transaction(**connection.execute(statements.GET, {"of": which}).mappings().one())
@@ -72,7 +77,7 @@ def authorise(connection: Connection, new: NewTransaction, now: datetime) -> Tra
 
     Raises:
         Refused: TRANSACTION_CONFLICT as in `recall`; CHALLENGE_REFUSED when the secret is already spent
-            (an alarm, when another key spent it: somebody has got hold of it).
+            (an alarm, when another key spent it: somebody has got hold of it), or was withdrawn meanwhile.
         Unavailable: the same request keeps coming at the same moment.
     """
     check_first(new.state)
@@ -90,7 +95,8 @@ def authorise(connection: Connection, new: NewTransaction, now: datetime) -> Tra
                 remember(connection, faster.id, new.identity)
             return faster
         # Delivered long ago or expired: it stays, and answers no more.
-        connection.execute(statements.RETIRE, {"of": new.identity.request_key})
+        stale = {"of": new.identity.request_key, "of_stale": now - REDELIVERY, "of_now": now}
+        connection.execute(statements.RETIRE, stale)
     raise Unavailable("the same request is being authorised elsewhere", retry_after_seconds=1)
 
 
@@ -101,7 +107,8 @@ def begin(connection: Connection, transaction: Transaction, now: datetime, *, du
         LostRace: somebody else has taken it up.
     """
     before = frozenset({State.AUTHORISED})
-    begun = advance(connection, transaction, before, (State.SUBMITTING,), now, due_at=due_at)
+    columns = {"due_at": due_at, "attempts": transaction.attempts}
+    begun = advance(connection, transaction, before, (State.SUBMITTING,), now, **columns)
     record_outcome(connection, begun, now)
     return begun
 
@@ -186,6 +193,8 @@ def _spend(connection: Connection, new: NewTransaction) -> None:
     }
     spent = connection.execute(statements.SPEND, values).one()
     if spent.transaction == new.id:
+        if connection.execute(statements.WITHDRAWN_AT, {"of": spend.key}).scalar() is not None:
+            raise Refused(Reason.CHALLENGE_REFUSED, "the one-time secret was withdrawn")
         return
     if spent.csr_key == new.identity.csr_key:
         raise Refused(Reason.CHALLENGE_REFUSED, "the one-time secret is spent, by the same key")

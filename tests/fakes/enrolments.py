@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from ra.journal.outbox import NewLetter
-from ra.journal.records import NewCertificate, NewTransaction, RequestIdentity, Transaction
+from ra.journal.records import NewCertificate, NewTransaction, OneTimeSecret, RequestIdentity, Transaction
 from ra.journal.settle import issue
 from ra.journal.states import State
 from ra.journal.transactions import authorise
@@ -74,6 +74,19 @@ def a_transaction(
 
 def a_secret(key: bytes = b"one-time") -> Spend:
     return Spend(key=key, expires_at=NOW + timedelta(hours=1))
+
+
+def a_minted(spend: Spend) -> OneTimeSecret:
+    """The secret that `spend` spends, for any names."""
+    return OneTimeSecret(
+        key=spend.key,
+        method="otp",
+        label="first",
+        profile=None,
+        names=None,
+        created_at=NOW,
+        expires_at=spend.expires_at,
+    )
 
 
 def a_certificate(*, not_after: datetime = NOW + 365 * DAY) -> NewCertificate:

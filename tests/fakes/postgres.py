@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -78,6 +79,23 @@ class Cluster:
     def is_running(self) -> bool:
         return self._server is not None and self._server.poll() is None
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """For as long as the block lasts, no process of the server does anything: connections stay, unanswered."""
+        server = self._server.pid if self._server else 0
+        if not server:
+            raise RuntimeError("it does not run")
+        frozen: list[int] = []
+        try:
+            # The server itself first, so that it starts no other meanwhile.
+            for process in _with_descendants(server):
+                os.kill(process, signal.SIGSTOP)
+                frozen.append(process)
+            yield
+        finally:
+            for process in frozen:
+                os.kill(process, signal.SIGCONT)
+
     def stop(self, *, how: str = "fast") -> None:
         """Ends it: `fast` breaks off what is running, `immediate` is a crash."""
         command = [str(self._programs / "pg_ctl"), "stop", "-D", str(self._data), "-m", how, "--silent"]
@@ -130,6 +148,14 @@ def running_postgres(programs: Path, settings: dict[str, str] | None = None) -> 
             yield cluster
         finally:
             cluster.stop(how="immediate")
+
+
+def _with_descendants(process: int) -> Iterator[int]:
+    """The process, then those that it has started."""
+    yield process
+    for task in Path(f"/proc/{process}/task").iterdir():
+        for child in (task / "children").read_text("ascii").split():
+            yield from _with_descendants(int(child))
 
 
 def _as_nobody_special() -> list[str]:

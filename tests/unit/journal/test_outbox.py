@@ -17,6 +17,7 @@ from ra.journal.records import Transaction
 from ra.journal.states import LostRace, State
 from ra.journal.tables import outbox as table
 from ra.journal.tables import transactions
+from ra.journal.texts import MAX_DETAIL
 from tests.fakes.enrolments import audited
 from tests.fakes.letters import NOW, a_letter, a_row, store
 
@@ -244,7 +245,7 @@ def test_what_a_receiver_says_is_kept_as_far_as_a_database_can(connection: Conne
 
     (waiting,) = outbox.waiting(connection, 10)
     assert waiting.detail is not None
-    assert ("a?b?c", receipts.MAX_DETAIL) == (waiting.detail[:5], len(waiting.detail))
+    assert ("a?b?c", MAX_DETAIL) == (waiting.detail[:5], len(waiting.detail))
 
 
 @pytest.mark.parametrize("end", [refuse, time_out])

@@ -13,8 +13,9 @@ from sqlalchemy.exc import IntegrityError
 
 from connectors.api import Secret
 from ra.errors import Misconfigured, Unavailable
-from ra.journal.database import place_of
-from ra.journal.postgresql import HiddenFailure
+from ra.journal.database import Journal, place_of
+from ra.journal.lines import CONNECT_TIMEOUT_SECONDS
+from ra.journal.postgresql import READERS, HiddenFailure
 from ra.journal.wakeup import announce
 from tests.fakes.notes import NOWHERE, Notebook, note, opened, read_words, run, words
 from tests.fakes.postgres import Cluster
@@ -141,6 +142,52 @@ def test_a_server_that_stays_away_is_unavailable_and_does_not_keep_the_journal_f
     run(body())
 
 
+# ---------------------------------------------------------------------------------------------- no answer
+
+
+def test_a_server_that_answers_nothing_is_unavailable_in_time_and_used_again_once_it_does(
+    url: str, postgres: Cluster
+) -> None:
+    patience = 0.5
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        async with opened(url, patience_seconds=patience) as journal:
+            await journal.write(partial(note, word="before"))
+            with postgres.frozen():
+                begun = loop.time()
+                results = await asyncio.gather(
+                    *(journal.read(read_words) for _ in range(READERS + 1)),
+                    journal.write(partial(note, word="unheard")),
+                    return_exceptions=True,
+                )
+                seconds = loop.time() - begun
+            assert {Unavailable} == {type(each) for each in results}
+            assert seconds < 3 * patience
+            await journal.write(partial(note, word="after"))
+            assert {"before", "after"} <= set(await journal.read(read_words))
+
+    run(body())
+
+
+def test_a_server_that_answers_nothing_does_not_keep_the_journal_from_closing(url: str, postgres: Cluster) -> None:
+    async def body() -> None:
+        journal = await Journal.open(url, directory=NOWHERE, patience_seconds=0.2)
+        await journal.wait_for_work(0.01)
+        reading = asyncio.create_task(journal.read(read_words))
+        await journal.read(read_words)
+        with postgres.frozen():
+            writing = asyncio.create_task(journal.write(partial(note, word="unheard")))
+            abandoned = asyncio.create_task(journal.read(read_words))
+            await asyncio.sleep(0)
+            abandoned.cancel()
+            await asyncio.wait_for(journal.aclose(), 2 * CONNECT_TIMEOUT_SECONDS)
+            results = await asyncio.gather(reading, writing, abandoned, return_exceptions=True)
+        assert [Unavailable, asyncio.CancelledError] == [type(each) for each in results[1:]]
+
+    run(body())
+
+
 # ---------------------------------------------------------------------------------------------- other processes
 
 
@@ -179,6 +226,32 @@ def test_a_row_that_somebody_locks_for_too_long_is_unavailable(url: str) -> None
             assert 1 == await journal.write(lambda c: c.execute(text("DELETE FROM refusals")).rowcount)
 
     run(body())
+
+
+@pytest.mark.parametrize("why", ["lock timeout", "statement timeout"])
+def test_of_those_that_wait_together_only_the_one_that_is_blocked_is_unavailable(url: str, why: str) -> None:
+    def block(connection: Connection) -> None:
+        slow = "DELETE FROM refusals WHERE detail = 'said'" if why == "lock timeout" else "SELECT pg_sleep(9)"
+        connection.exec_driver_sql(slow)
+
+    async def body() -> None:
+        async with opened(url, patience_seconds=0.4) as journal:
+            await journal.write(partial(note, word="said"))
+            with place_of(url, directory=NOWHERE).alone() as somebody:
+                somebody.execute(text("SELECT * FROM refusals FOR UPDATE"))
+                results = await asyncio.gather(
+                    journal.write(partial(note, word="one")),
+                    journal.write(block),
+                    journal.write(partial(note, word="two")),
+                    return_exceptions=True,
+                )
+            assert ["one", Unavailable, "two"] == [
+                type(each) if isinstance(each, Exception) else each for each in results
+            ]
+            assert why in str(results[1])
+
+    run(body())
+    assert ["one", "said", "two"] == sorted(words(url))
 
 
 def test_a_failure_that_an_operation_hides_is_not_taken_for_a_commit(url: str) -> None:

@@ -53,8 +53,10 @@ def expired(connection: Connection) -> Transaction:
     return expire(connection, transaction, "7 days", None, NOW)
 
 
-def withdrawn(connection: Connection) -> Transaction:
-    revoking = revoke(connection, released(connection), RevocationReason.UNSPECIFIED, "lost", NOW)
+def withdrawn(connection: Connection, *, days: int = 1) -> Transaction:
+    certificate = a_certificate(not_after=NOW + days * DAY)
+    held = issue(connection, submitting(connection), certificate, NOW, delivered=True, undelivered_until=None)
+    revoking = revoke(connection, held, RevocationReason.UNSPECIFIED, "lost", NOW)
     return revoked(connection, revoking, NOW)
 
 
@@ -83,6 +85,15 @@ def test_what_has_ended_is_forgotten_when_its_days_are_over_and_not_before(
     assert NOTHING == before
     assert NOTHING | {name: 1} == after
     assert 0 == count(connection)
+
+
+def test_what_is_revoked_is_kept_until_it_has_expired(connection: Connection) -> None:
+    withdrawn(connection, days=30)
+
+    before = purge(connection, KEPT, NOW + 30 * DAY - SOON, 10)
+    after = purge(connection, KEPT, NOW + 30 * DAY, 10)
+
+    assert (NOTHING, NOTHING | {"revoked": 1}) == (before, after)
 
 
 def test_its_names_go_with_it(connection: Connection) -> None:

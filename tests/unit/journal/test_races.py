@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from ra.errors import Refused
+from ra.journal import one_time
 from ra.journal.claims import claim_authorised, take_lease
 from ra.journal.purge import Retention, purge
 from ra.journal.records import Transaction
@@ -25,9 +26,11 @@ from tests.fakes.enrolments import (
     NOW,
     Collected,
     a_certificate,
+    a_minted,
     a_secret,
     a_transaction,
     an_identity,
+    digest,
     submitting,
 )
 from tests.fakes.postgres import Cluster
@@ -158,6 +161,40 @@ def test_of_two_that_come_again_after_an_hour_one_is_new_and_the_other_the_same(
     first.commit()
 
     assert (again[0].id, mine) == (mine.id, other.result(10))
+
+
+def test_what_another_has_written_since_an_old_row_was_looked_at_is_the_answer_and_not_retired(
+    first: Connection, second: Second
+) -> None:
+    new = a_transaction()
+    issue(first, submitting(first, new), a_certificate(), NOW, delivered=True, undelivered_until=None)
+    first.commit()
+    faster, slower = (a_transaction(replace(new.identity, transaction_id=each)) for each in (b"faster", b"slower"))
+    written: list[Transaction] = []
+
+    def be_overtaken(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "SET request_key" in statement and not written:
+            written.append(second(lambda c: authorise(c, faster, NOW + DAY)))
+
+    event.listen(first, "before_cursor_execute", be_overtaken)
+    mine = authorise(first, slower, NOW + DAY)
+    first.commit()
+
+    assert [faster.id] == [each.id for each in written]
+    assert faster.id == mine.id
+
+
+def test_a_secret_that_is_being_withdrawn_lets_nothing_in(first: Connection, second: Second) -> None:
+    spend = a_secret(digest("one-time"))
+    one_time.mint(first, [a_minted(spend)], "alice")
+    first.commit()
+
+    one_time.revoke(first, one_time.Selection(), "bob", NOW)
+    other = second.begin_and_wait_for_the_first(lambda c: authorise(c, a_transaction(spend=spend), NOW))
+    first.commit()
+
+    with pytest.raises(Refused, match="withdrawn"):
+        other.result(10)
 
 
 def test_a_request_that_comes_again_while_it_is_being_rejected_is_a_new_one(first: Connection, second: Second) -> None:

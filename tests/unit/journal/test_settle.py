@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from connectors.api import RevocationReason
+from ra.journal.claims import claim_authorised
 from ra.journal.records import NewTransaction, Transaction
 from ra.journal.settle import (
     arrive_late,
@@ -26,7 +27,8 @@ from ra.journal.settle import (
 )
 from ra.journal.states import OPEN, IllegalTransition, LostRace, State
 from ra.journal.tables import outbox, spent_secrets, transactions
-from ra.journal.transactions import approve, authorise, get, mark_delivered, recall
+from ra.journal.texts import MAX_DETAIL, MAX_REFERENCE_BYTES
+from ra.journal.transactions import approve, authorise, begin, get, mark_delivered, recall
 from tests.fakes.enrolments import (
     CHAIN,
     DAY,
@@ -140,7 +142,8 @@ def test_what_is_settled_is_what_is_stored_and_has_one_event_of_its_own(
     is_news = settled.state is not before
     assert settled == get(connection, transaction.id)
     assert [settled.state.value] * is_news == outcomes(connection)[count:]
-    assert (LATER, 0 if is_news else 2) == (settled.updated_at, settled.attempts)
+    is_counted_on = not is_news or settled.state is State.AUTHORISED
+    assert (LATER, 2 if is_counted_on else 0) == (settled.updated_at, settled.attempts)
     assert (settled.state in OPEN) == (request_key(connection, settled) is not None and settled.certificate is None)
 
 
@@ -302,6 +305,51 @@ def test_what_is_sent_again_is_the_same_request_with_the_same_key(connection: Co
     again = back_to_authorised(connection, unknown, "a certain no", LATER, NOW)
 
     assert (unknown.idempotency_key, unknown.request, 0) == (again.idempotency_key, again.request, again.orphans)
+
+
+def test_how_often_it_was_not_sent_is_counted_until_the_ca_has_answered(connection: Connection) -> None:
+    transaction = brought_to(connection, State.SUBMITTING)
+    for _ in range(2):
+        authorised = back_to_authorised(connection, transaction, "away", NOW, NOW)
+        (transaction,) = claim_authorised(connection, "lab", NOW, LATER, 1)
+        authorised = back_to_authorised(connection, transaction, "away", NOW, NOW)
+        transaction = begin(connection, authorised, NOW, due_at=LATER)
+
+    unknown = settle_unknown(connection, transaction, "reset", LATER, NOW)
+
+    assert (4, 0) == (transaction.attempts, unknown.attempts)
+    assert unknown == get(connection, unknown.id)
+
+
+WORDS = "a\0b\ud800" + "c" * 9_999
+
+
+@pytest.mark.parametrize(
+    "settle",
+    [
+        lambda c, t: settle_pending(c, t, WORDS, LATER, NOW),
+        lambda c, t: settle_rejected(c, t, WORDS, WORDS, NOW),
+        lambda c, t: settle_unknown(c, t, WORDS, LATER, NOW),
+        lambda c, t: back_to_authorised(c, t, WORDS, LATER, NOW),
+        lambda c, t: quarantine(c, t, b"\x30\x00", WORDS, NOW),
+        lambda c, t: postpone(c, t, WORDS, LATER, NOW),
+        lambda c, t: issue(
+            c, t, replace(a_certificate(), reference=WORDS), NOW, delivered=True, undelivered_until=None
+        ),
+    ],
+    ids=["pending", "rejected", "unknown", "authorised", "quarantined", "postponed", "issued"],
+)
+def test_what_a_connector_says_is_kept_as_far_as_a_database_can(connection: Connection, settle: Operation) -> None:
+    settled = settle(connection, brought_to(connection, State.SUBMITTING))
+
+    said = [each for each in (settled.detail, settled.reason) if each]
+    assert settled == get(connection, settled.id)
+    assert said or settled.reference
+    assert all(("a?b?c", MAX_DETAIL) == (each[:5], len(each)) for each in said)
+    assert settled.reference is None or ("a?b?c", MAX_REFERENCE_BYTES) == (
+        settled.reference[:5],
+        len(settled.reference),
+    )
 
 
 def test_what_is_sent_again_blindly_is_counted_and_told(connection: Connection) -> None:

@@ -75,7 +75,9 @@ def test_how_many_are_claimed_is_decided_once_and_not_for_every_row(name: str) -
     assert compiled.startswith("WITH due AS MATERIALIZED")
 
 
-def test_a_new_request_costs_one_statement_to_recall_two_to_authorise_and_one_to_issue(connection: Connection) -> None:
+def test_a_new_request_costs_one_statement_to_recall_three_to_authorise_by_a_secret_and_one_to_issue(
+    connection: Connection,
+) -> None:
     counter, new, certificate = Counter(connection), a_transaction(spend=a_secret()), a_certificate()
 
     recalled = counter.count(lambda: transactions.recall(connection, new.identity, NOW))
@@ -85,7 +87,7 @@ def test_a_new_request_costs_one_statement_to_recall_two_to_authorise_and_one_to
         lambda: settle.issue(connection, transaction, certificate, NOW, delivered=True, undelivered_until=None)
     )
 
-    assert (1, 2, 1) == (recalled, authorised, issued)
+    assert (1, 3, 1) == (recalled, authorised, issued)
 
 
 def test_a_request_with_no_one_time_secret_is_authorised_by_one_statement(connection: Connection) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from connectors.api import RevocationReason
 from ra.errors import Reason, Refused
+from ra.journal import one_time
 from ra.journal.records import NewTransaction, RequestIdentity
 from ra.journal.settle import back_to_authorised, expire, issue, revoke, settle_rejected
 from ra.journal.statements import MAX_ALIASES
@@ -33,6 +34,7 @@ from tests.fakes.enrolments import (
     NOW,
     a_certificate,
     a_letter,
+    a_minted,
     a_secret,
     a_transaction,
     an_identity,
@@ -443,6 +445,17 @@ def test_a_secret_that_the_same_key_has_spent_on_other_names_is_refused_without_
 
     with pytest.raises(Refused) as refused:
         authorise(connection, a_transaction(other, spend=a_secret()), NOW)
+
+    assert (Reason.CHALLENGE_REFUSED, False) == (refused.value.reason, refused.value.alarm)
+
+
+def test_a_secret_that_was_withdrawn_since_it_was_looked_up_is_refused(connection: Connection) -> None:
+    spend = a_secret(digest("one-time"))
+    one_time.mint(connection, [a_minted(spend)], "alice")
+    one_time.revoke(connection, one_time.Selection(), "bob", NOW)
+
+    with pytest.raises(Refused, match="withdrawn") as refused:
+        authorise(connection, a_transaction(spend=spend), NOW)
 
     assert (Reason.CHALLENGE_REFUSED, False) == (refused.value.reason, refused.value.alarm)
 
