@@ -62,6 +62,7 @@ class Device:
         loses: how many answers it still loses, whatever they say.
         has_rival: another device with another key presents the same secret.
         serial: of its certificate, lower-case hex.
+        names: how many transactionIDs it has used.
         said: why it is not enrolled.
     """
 
@@ -75,6 +76,7 @@ class Device:
     end: End = End.UNFINISHED
     serial: str | None = None
     tries: int = 0
+    names: int = 0
     said: str = ""
 
     @property
@@ -151,7 +153,10 @@ class Enrolment:
     def _write(self, transaction_id: str | None = None) -> Request:
         """A PKCSReq; ECDSA signs the CSR anew each time."""
         csr = write_csr(self._device.key, self._subject, challenge_password=self._device.secret)
-        return self._message(MessageType.PKCS_REQ, csr, transaction_id or f"{self._chance.getrandbits(128):032x}")
+        if transaction_id is None:
+            self._device.names += 1
+            transaction_id = f"{self._chance.getrandbits(128):032x}"
+        return self._message(MessageType.PKCS_REQ, csr, transaction_id)
 
     def _poll(self, request: Request) -> Request:
         content = issuer_and_subject(self._place.ca.issuer, self._subject)
@@ -191,7 +196,8 @@ class Fleet:
         self._every_reply_lost_once = every_reply_lost_once
         self._lock = threading.Lock()
         self._is_closed = threading.Event()
-        self._threads = [threading.Thread(target=self._lane, args=(place,)) for place in places]
+        lanes = [partial(self._lane, place) for place in places]
+        self._threads = [threading.Thread(target=self._guarded, args=("a lane", lane)) for lane in lanes]
 
     def start(self) -> None:
         for each in self._threads:
@@ -238,10 +244,14 @@ class Fleet:
         return made
 
     def _enrol(self, device: Device, place: Place, http: httpx.Client) -> None:
+        enrolment = Enrolment(device, place, http, random.Random())  # noqa: S311 - as above
+        self._guarded(device.name, enrolment.run)
+
+    def _guarded(self, what: str, work: Callable[[], None]) -> None:
         try:
-            Enrolment(device, place, http, random.Random()).run()  # noqa: S311 - as above
+            work()
         except Exception as error:  # noqa: BLE001 - the edge of a thread: what it is, the report says
-            self.faults.append(f"{device.name}: {type(error).__name__}: {error}")
+            self.faults.append(f"{what}: {type(error).__name__}: {error}")
 
 
 def _together(works: Sequence[Callable[[], None]]) -> None:

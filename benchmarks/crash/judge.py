@@ -122,7 +122,10 @@ def weigh(devices: Sequence[Device], ledger: Sequence[Entry], account: Account, 
         remarks=[
             *_some("lost", (f"{each.name} {each.end} {each.said}" for each in devices if each.key_digest in lost)),
             *_some("twice", (each.name for each in devices if duplicate and each.key_digest in extra)),
-            *_some("refused", (f"{each.name}, {each.habit}: {each.said}" for each in refused)),
+            *_some(
+                "refused",
+                (f"{each.name}, {each.tries} tries, {each.names} transactionIDs: {each.said}" for each in refused),
+            ),
             *_some("unfinished", (f"{each.name}, {each.tries} tries: {each.said}" for each in unfinished)),
             *_some("audit", account.breaks),
             *_some("fallen", fallen),

@@ -15,8 +15,8 @@ import httpx
 
 from benchmarks.crash.replica import plug_in
 from benchmarks.ledger.ca import BOOK
+from benchmarks.ledger.declared import declare
 from benchmarks.servers import free_port
-from connectors.registry import GROUP
 from ra.bootstrap.checks import prepare
 from ra.settings.load import load
 
@@ -27,11 +27,6 @@ CONFIG = "ra.toml"
 _SHOWN_CHARACTERS = 2000
 
 _NOT_OURS = ("ra.toml", "ra.db*", "ca.db*")
-_ENTRY_POINTS = f"""\
-[{GROUP}]
-ledger = benchmarks.ledger.connector
-recorded = benchmarks.ledger.recorded
-"""
 _CONFIGURATION = """\
 [database]
 url = "{database}"
@@ -97,10 +92,7 @@ def template(directory: Path) -> Path:
 def laid_out(origin: Path, directory: Path, ca: Ca, database: str) -> Iterator[tuple[Path, str | None]]:
     """The configuration of a trial, its database made and its CA running; beside it the URL of a CA that is apart."""
     shutil.copytree(origin, directory, ignore=shutil.ignore_patterns(*_NOT_OURS))
-    metadata = directory / "scep_ra_crash-0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: scep-ra-crash\nVersion: 0\n", "utf-8")
-    (metadata / "entry_points.txt").write_text(_ENTRY_POINTS, "utf-8")
+    declare(directory)
     with _running(directory) if ca.is_apart else _absent() as url:
         config = directory / CONFIG
         text = _CONFIGURATION.format(database=database, connector=ca.connector.replace("{url}", url or ""))

@@ -1,8 +1,8 @@
 """The ledger CA: `python -m benchmarks.ledger.ca DIRECTORY PORT`, a process of its own with the key in DIRECTORY/ca.key.
 
 Not idempotent: who asks twice gets two certificates. One order in eight is accepted at once and decided a little later,
-whether or not anybody still asks; one answer in forty comes too late. The process that asks can be ended on the way:
-`POST /arm` names it and the moment.
+whether or not anybody still asks. One answer in forty comes too late, and in every second of these the certificate is
+issued as late. The process that asks can be ended on the way: `POST /arm` names it and the moment.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ BOOK = "ledger.db"
 RECEIVED, ISSUED = "ca:received", "ca:issued"
 """The request is in the book and nothing is issued; it is issued, and the answer is not yet on its way."""
 
-LATE_SECONDS = 3.0
-"""What a late answer takes, though the certificate is issued: more than the RA waits for it."""
+_LATE_SECONDS = 2.5
+"""What comes late takes longer than the RA waits for an answer, and less than it takes to believe a no."""
 
 _LATE_ONE_IN = 40
 _DEFERRED_ONE_IN = 8
@@ -82,15 +82,15 @@ class LedgerCa:
         asker = int(request.headers[PROCESS_HEADER])
         self._book.receive(_now(), said["reference"], key_digest(contents.spki))
         self._pass(RECEIVED, asker)
-        await asyncio.sleep(self._random.uniform(0, _LONGEST_DELAY_SECONDS))
+        before, after = self._delays()
+        await asyncio.sleep(before)
         if self._random.randrange(_DEFERRED_ONE_IN) == 0:
             self._orders[said["reference"]] = asyncio.create_task(self._decide(said["reference"], contents))
             self._pass(ISSUED, asker)
             return JSONResponse({"order": said["reference"]}, 202)
         entry = self._sign(said["reference"], contents)
         self._pass(ISSUED, asker)
-        if self._random.randrange(_LATE_ONE_IN) == 0:
-            await asyncio.sleep(LATE_SECONDS)
+        await asyncio.sleep(after)
         return JSONResponse(write_entry(entry))
 
     async def poll(self, request: Request) -> Response:
@@ -122,6 +122,13 @@ class LedgerCa:
     async def fired(self, _request: Request) -> Response:
         return JSONResponse(dict(self._fired))
 
+    def _delays(self) -> tuple[float, float]:
+        """What passes before a certificate is issued, and from there to the answer, in seconds."""
+        before = self._random.uniform(0, _LONGEST_DELAY_SECONDS)
+        if self._random.randrange(_LATE_ONE_IN):
+            return before, 0.0
+        return self._random.choice([(_LATE_SECONDS, 0.0), (before, _LATE_SECONDS)])
+
     async def _decide(self, reference: str, contents: ApprovedContents) -> Entry:
         await asyncio.sleep(self._random.uniform(0, _LONGEST_DEFERRAL_SECONDS))
         return self._sign(reference, contents)
@@ -147,12 +154,12 @@ class LedgerCa:
                 self._fired[point] += 1
 
 
-def serve(directory: Path, port: int) -> None:
+def serve(directory: Path, port: int, make: Callable[[Authority, Book], LedgerCa]) -> None:
     """Serves until SIGTERM."""
     chain = read_certificates(directory / "ca.pem")
     passphrase = Secret((directory / "ca.passphrase").read_text("utf-8").strip())
     authority = Authority(chain[0], read_private_key(directory / "ca.key", passphrase), _RULES)
-    ca = LedgerCa(authority, Book(directory / BOOK))
+    ca = make(authority, Book(directory / BOOK))
     uvicorn.run(ca.application(), host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 
@@ -161,4 +168,4 @@ def _now() -> float:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]))
+    serve(Path(sys.argv[1]), int(sys.argv[2]), LedgerCa)
