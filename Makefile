@@ -5,7 +5,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 N ?= 200
 
-.PHONY: help run test demo check bench crash format schema peers .venv clean
+.PHONY: help run test demo check bench crash rows herd pollers format schema peers .venv clean
 help:
 	@echo "make run     an RA with a CA of its own; prints the enrolment URL and the challenge"
 	@echo "make test    the test suite"
@@ -13,6 +13,9 @@ help:
 	@echo "make check   ruff, mypy, import contracts, hadolint"
 	@echo "make bench   how many enrolments per second, beside another server and the crypto floor"
 	@echo "make crash   kills the RA N times while devices enrol, and counts what that did to them (N=200)"
+	@echo "make rows    how long it takes to start with, and to search, a journal of 100,000 transactions"
+	@echo "make herd    10,000 devices enrol within a minute, before a slow CA"
+	@echo "make pollers 10,000 open connections poll, 1,000 times a second"
 
 run: .venv/runtime.stamp
 	@test -e var/ra.toml || $(BIN)/scep-ra init var --yes >/dev/null
@@ -37,6 +40,9 @@ bench: .venv
 
 crash: .venv
 	$(BIN)/python -m benchmarks.crash -n $(N)
+
+rows herd pollers: .venv
+	$(BIN)/python -m benchmarks.$@
 
 format: .venv
 	$(BIN)/ruff check --fix

@@ -76,11 +76,11 @@ def run(job: Job) -> Run:
     connections, workers = _connect_spread(job)
     _exchange_all(connections, [_post(job.path, body) for body in job.warm_up])
     requests = [_post(job.path, body) for body in job.bodies]
-    client_cpu, server_cpu = time.process_time(), _cpu_seconds(workers)
+    client_cpu, server_cpu = time.process_time(), cpu_seconds(workers)
     start = time.perf_counter()
     exchanged = _exchange_all(connections, requests)
     elapsed = time.perf_counter() - start
-    client_cpu, server_cpu = time.process_time() - client_cpu, _cpu_seconds(workers) - server_cpu
+    client_cpu, server_cpu = time.process_time() - client_cpu, cpu_seconds(workers) - server_cpu
     for connection in connections:
         connection.close()
     return Run(
@@ -236,7 +236,7 @@ def processes(root: int) -> Iterator[int]:
             yield from processes(int(child))
 
 
-def _cpu_seconds(workers: Sequence[int]) -> float:
+def cpu_seconds(workers: Sequence[int]) -> float:
     """User and system time of processes, all threads (proc_pid_stat(5), fields 14 and 15)."""
     ticks = 0
     for worker in workers:

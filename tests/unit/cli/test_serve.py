@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ra.cli.serve import configure, uvicorn_config
+from ra.cli.serve import configure, open_as_many_files_as_allowed, uvicorn_config
 from ra.errors import Misconfigured
 from ra.settings.load import load
 from ra.settings.model import Address
@@ -60,3 +61,19 @@ def test_what_a_proxy_claims_of_a_client_is_not_believed() -> None:
 
     assert not config.is_ssl
     assert not config.proxy_headers
+
+
+def test_idle_connections_are_kept_for_longer_than_a_proxy_keeps_them() -> None:
+    config = uvicorn_config(load(EXAMPLES / "lan.toml", {}))
+
+    assert config.timeout_keep_alive > 60
+
+
+def test_as_many_files_are_opened_as_the_system_allows() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+
+    open_as_many_files_as_allowed()
+
+    assert (hard, hard) == resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
