@@ -6,7 +6,6 @@ lies in the future, and whatever is committed here is fenced by it.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
@@ -34,6 +33,7 @@ from ra.journal.database import Journal
 from ra.journal.records import Occasion, Transaction
 from ra.journal.states import LostRace, State
 from ra.policy.decide import Decision
+from ra.service.asking import ask
 from ra.service.backend import Backend
 from ra.service.endpoint import Directory
 from ra.service.gate import Permit
@@ -89,16 +89,7 @@ class Issuing:
 
     async def ask(self, backend: Backend, permit: Permit, asking: Awaitable[T]) -> T | Exception:
         """What a connector answers in time, or what it raises instead; the permit is given back."""
-        with permit:
-            try:
-                async with asyncio.timeout(backend.issue_timeout_seconds):
-                    answer = await asking
-            except Exception as error:  # noqa: BLE001 - the edge of a plugin: whatever it raises, the row is settled
-                self._metrics.connector_failed(backend.name, type(error).__name__)
-                permit.failed(error)
-                return error
-            permit.succeeded()
-            return answer
+        return await ask(backend, permit, asking, self._metrics)
 
     async def take(
         self,
