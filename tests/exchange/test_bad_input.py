@@ -133,6 +133,7 @@ def test_a_wrong_signature_gets_bad_message_check(ra: Ra) -> None:
 
 
 @pytest.mark.parametrize("message_type", ["0", "1", "3", "18", "23", "019", "PKCSReq"])
+@pytest.mark.rfc8894("unknown-types-are-errors")
 def test_an_unknown_message_type_gets_bad_request(ra: Ra, message_type: str) -> None:
     _, reply = ra.ask(ra.envelope(), message_type)
 
@@ -147,6 +148,7 @@ def test_a_query_for_what_is_not_served_gets_bad_cert_id(ra: Ra, message_type: M
     assert reply.result == Failure(FailInfo.BAD_CERT_ID, "")
 
 
+@pytest.mark.rfc8894("poll-needs-a-request")
 def test_a_poll_for_what_was_never_asked_gets_bad_cert_id(ra: Ra) -> None:
     message = ra.device.poll_message(ra.ca, transaction_id="never-seen")
 

@@ -118,6 +118,7 @@ def test_all_three_find_the_same_in_a_request(bench: Bench, algorithms: Algorith
 
 
 @every_combination
+@pytest.mark.rfc8894("printable-strings")
 def test_client_and_openssl_find_the_same_in_a_reply_made_like_the_request(
     bench: Bench, algorithms: Algorithms
 ) -> None:

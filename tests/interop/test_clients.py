@@ -24,6 +24,7 @@ def openssl(*arguments: str | Path) -> str:
 
 
 @every_client
+@pytest.mark.rfc8894("mandatory-enrolment")
 def test_a_real_client_enrols(client: Client, ra_server: RunningRa, tmp_path: Path) -> None:
     for program in client.programs:
         require(program)
@@ -53,6 +54,7 @@ def test_a_real_client_understands_the_refusal_of_a_wrong_challenge(
     assert not (tmp_path / "certificate.pem").exists()
 
 
+@pytest.mark.rfc8894("no-des-no-md5")
 def test_single_des_and_sha_1_are_refused_where_they_are_not_let_in(ra_server: RunningRa, tmp_path: Path) -> None:
     require("scepclient")
     order = Order(ra_server.url_of("default"), ra_server.challenge, tmp_path, "interop.example")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ra.telemetry import METRICS
 ROOT = Path(__file__).resolve().parents[2]
 OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
 TROUBLESHOOTING = (ROOT / "docs/troubleshooting.md").read_text("utf-8")
+CONFORMANCE = runpy.run_path(str(ROOT / "docs/conformance.py"))
 PAGES = sorted(path for path in ROOT.glob("docs/*.md"))
 
 
@@ -45,3 +47,9 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8"))
 
     assert [] == [each for each in targets if "://" not in each and not (page.parent / each).exists()]
+
+
+def test_every_mark_of_a_test_names_a_requirement_of_the_rfc() -> None:
+    known = {each.key for each in CONFORMANCE["REQUIREMENTS"]}
+
+    assert set() == CONFORMANCE["shown_by"](ROOT / "tests").keys() - known

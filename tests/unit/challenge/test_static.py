@@ -55,6 +55,7 @@ def test_no_text_but_the_secret_is_granted(challenge: str) -> None:
     assert Deny(detail="the challenge is none of the secrets") == denied
 
 
+@pytest.mark.rfc8894("request-contents")
 def test_a_request_without_a_challenge_is_denied() -> None:
     denied = verdict(validator(), None)
 

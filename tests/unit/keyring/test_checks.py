@@ -77,6 +77,7 @@ def test_the_ca_key_is_never_a_recipient() -> None:
     assert "holds the CA's own key" in found[0]
 
 
+@pytest.mark.rfc8894("ra-key-usage")
 def test_a_ca_certificate_is_never_a_recipient() -> None:
     found = errors(identity(CA.issue(KEY, ca=True)))
 
@@ -91,6 +92,7 @@ def test_a_ca_certificate_is_never_a_recipient() -> None:
         (None, ["digitalSignature", "keyEncipherment"]),
     ],
 )
+@pytest.mark.rfc8894("ra-key-usage")
 def test_q10_a_certificate_without_the_key_usage_of_an_ra_is_refused(
     usage: x509.KeyUsage | None, lacking: list[str]
 ) -> None:

@@ -174,6 +174,7 @@ def test_a_request_that_a_certificate_let_in_is_a_renewal() -> None:
     assert ["enrolment", "renewal"] == kinds
 
 
+@pytest.mark.rfc8894("self-signed-proves-nothing")
 def test_a_request_that_nothing_granted_is_refused_where_a_challenge_is_required() -> None:
     decide(enrolment(), NOBODY, profile(challenge_password_required=False), NOW)
     with pytest.raises(Refused) as refusal:
@@ -182,6 +183,7 @@ def test_a_request_that_nothing_granted_is_refused_where_a_challenge_is_required
     assert Reason.CHALLENGE_REFUSED is refusal.value.reason
 
 
+@pytest.mark.rfc8894("subject-and-key-of-the-signer")
 def test_another_key_than_the_one_to_be_certified_may_sign_unless_the_profile_forbids_it() -> None:
     """Some Apple devices sign the message with another key."""
     request = enrolment(signer_key=rsa_key(3072))

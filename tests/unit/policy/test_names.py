@@ -58,6 +58,7 @@ def test_an_empty_subject_is_allowed_beside_an_alternative_name() -> None:
     check_subject(csr(subject=(), subject_alternative_names=(san("dns", "device.example.org"),)), profile())
 
 
+@pytest.mark.rfc8894("request-contents")
 def test_an_empty_subject_alone_is_refused() -> None:
     detail = subject_refusal(())
 

@@ -103,6 +103,7 @@ def test_a_mebibyte_is_too_large() -> None:
         ("a broken certificate", {"certificates": [seq(integer(1))]}),
     ],
 )
+@pytest.mark.rfc8894("signer-certificate-enclosed")
 def test_what_cannot_be_answered_is_unreadable(flaw: str, changes: dict[str, object]) -> None:
     with pytest.raises(Unreadable):
         outer(message(**changes))
@@ -126,6 +127,7 @@ def test_what_cannot_be_answered_is_unreadable(flaw: str, changes: dict[str, obj
         ("a signature of another kind", {"signature_name": seq(oid("1.2.840.10045.4.3.2"))}),
     ],
 )
+@pytest.mark.rfc8894("content-is-data", "attributes-of-every-message")
 def test_a_wrong_signature_is_a_bad_message_check(flaw: str, changes: dict[str, object]) -> None:
     with pytest.raises(BadMessageCheck) as caught:
         outer(message(**changes))
@@ -140,6 +142,7 @@ def test_the_digest_is_checked_when_there_is_no_content() -> None:
         outer(message(content=None, attributes={MESSAGE_DIGEST: der(0x04, bytes(32))}))
 
 
+@pytest.mark.rfc8894("signed-attributes")
 def test_what_is_not_signed_is_not_read() -> None:
     unsigned = der(0xA1, attribute(MESSAGE_TYPE, printable("20")), attribute(TRANSACTION_ID, printable("other")))
 
@@ -150,6 +153,7 @@ def test_what_is_not_signed_is_not_read() -> None:
 
 
 @pytest.mark.parametrize("message_type", ["3", "18", "0", "23", "019", "", "19 ", "PKCSReq", "٣"])
+@pytest.mark.rfc8894("unknown-types-are-errors")
 def test_only_the_requests_of_the_rfc_are_let_in(message_type: str) -> None:
     with pytest.raises(BadMessageType) as caught:
         outer(message(message_type=message_type))

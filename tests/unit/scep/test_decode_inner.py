@@ -57,6 +57,7 @@ def test_a_renewal_is_an_enrolment(message_type: str) -> None:
 
 
 @pytest.mark.parametrize("cipher", ["aes128-cbc", "aes192-cbc", "aes256-cbc", "3des", "des"])
+@pytest.mark.rfc8894("mandatory-algorithms")
 def test_every_cipher_opens(cipher: str) -> None:
     request = enrolment(Envelope(RA, CSR, cipher=cipher), ALL)
 
@@ -182,6 +183,7 @@ def test_q04_windows_spells_our_issuer_with_other_strings() -> None:
     assert ("issuer-re-encoded",) == request.outer.oddities
 
 
+@pytest.mark.rfc8894("rollover-recipient")
 def test_the_newest_identity_that_is_addressed_opens() -> None:
     newest, older = ra_identity(serial=2, key_id=b"newest"), ra_identity()
     also_older = Envelope(older, CSR).recipient_info()
@@ -228,6 +230,7 @@ def _wrapped(key: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("failure", list(failures()))
+@pytest.mark.rfc8894("envelope-holds-data", "envelope-matches-type")
 def test_whatever_fails_inside_is_one_and_the_same(failure: str) -> None:
     with pytest.raises(BadInner) as caught:
         enrolment(failures()[failure])
@@ -237,6 +240,7 @@ def test_whatever_fails_inside_is_one_and_the_same(failure: str) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"garbage", CSR, seq(oid(ENVELOPED_DATA), der(0xA0, seq()))])
+@pytest.mark.rfc8894("never-unenveloped", "content-matches-type")
 def test_a_request_without_an_envelope_is_refused(content: bytes | None) -> None:
     with pytest.raises(BadInner):
         inner(message(content=content))
@@ -291,6 +295,7 @@ def test_nothing_can_be_sealed_to_a_tiny_key() -> None:
 
 
 @pytest.mark.parametrize("key", [rsa_key(), ec_key()], ids=["rsa", "ec"])
+@pytest.mark.rfc8894("poll-by-transaction")
 def test_a_poll_is_not_decrypted(key: rsa.RSAPrivateKey) -> None:
     identity = ra_identity()
 

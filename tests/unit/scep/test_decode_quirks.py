@@ -24,6 +24,7 @@ from tests.fakes.messages import (
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x00"])
+@pytest.mark.rfc8894("no-data-no-envelope")
 def test_q01_absent_empty_and_one_byte_content_are_all_no_envelope(content: bytes | None) -> None:
     """OpenXPKI leaves it out, EJBCA sends it empty, NDES sends one byte."""
     read = outer(message(content=content, message_type="20"))
@@ -110,6 +111,7 @@ def test_q14_algorithms_are_spelled_in_two_ways(signature_name: str, parameters:
     assert Digest.SHA256 is outer(built).header.digest
 
 
+@pytest.mark.rfc8894("time-is-not-judged")
 def test_q16_the_signing_time_of_a_device_with_a_wrong_clock_is_not_judged() -> None:
     signing_time = attribute("1.2.840.113549.1.9.5", der(0x17, b"700101000000Z"))
 

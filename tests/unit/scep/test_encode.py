@@ -98,6 +98,7 @@ def ders(certificates: tuple[x509.Certificate, ...]) -> list[bytes]:
     return [each.public_bytes(Encoding.DER) for each in certificates]
 
 
+@pytest.mark.rfc8894("signer-certificate-enclosed")
 def test_a_certificate_is_delivered() -> None:
     result = success(written(Issuance(certificates=(ISSUED,))))
 
@@ -105,6 +106,7 @@ def test_a_certificate_is_delivered() -> None:
     assert ("aes128-cbc", "rsaes-pkcs1-v1_5") == (result.cipher, result.key_transport)
 
 
+@pytest.mark.rfc8894("issued-is-leaf")
 def test_q07_the_leaf_comes_first_whatever_its_length() -> None:
     """Apple pairs its key with the first certificate; as a SET OF the shorter one would come first."""
     assert len(CHAIN) < len(ISSUED)
@@ -114,6 +116,7 @@ def test_q07_the_leaf_comes_first_whatever_its_length() -> None:
     assert [ISSUED, CHAIN] == ders(result.certificates)
 
 
+@pytest.mark.rfc8894("crl-in-crls", "crl-alone")
 def test_a_crl_is_delivered_alone() -> None:
     crl = a_crl()
 
@@ -131,6 +134,7 @@ def a_crl() -> bytes:
 
 
 @pytest.mark.parametrize("fail_info", list(FailInfo))
+@pytest.mark.rfc8894("attributes-of-a-reply", "failure-says-why")
 def test_a_refusal_says_why(fail_info: FailInfo) -> None:
     result = opened(written(Refusal(fail_info=fail_info, text="grün"))).result
 
@@ -145,11 +149,13 @@ def test_a_refusal_may_say_nothing() -> None:
     assert "" == result.text
 
 
+@pytest.mark.rfc8894("pending-is-empty")
 def test_a_deferral_says_pending() -> None:
     assert isinstance(opened(written(Deferral())).result, replies.Pending)
 
 
 @pytest.mark.parametrize("reply", [Deferral(), Refusal(fail_info=FailInfo.BAD_REQUEST)])
+@pytest.mark.rfc8894("no-data-no-envelope", "failure-says-why", "pending-is-empty")
 def test_q01_certmonger_reads_no_reply_without_content(reply: Reply) -> None:
     signed = cms.ContentInfo.load(written(reply))["content"]
 
@@ -171,6 +177,7 @@ def test_q06_strongswan_wants_the_ra_certificate_enclosed(reply: Reply) -> None:
 
 
 @pytest.mark.parametrize("transport", list(KeyTransport))
+@pytest.mark.rfc8894("rsa-key-transport")
 def test_q08_the_key_transport_is_mirrored(transport: KeyTransport) -> None:
     sealing = Sealing(cipher=Cipher.AES256_CBC, key_transport=transport)
 
@@ -194,6 +201,7 @@ def test_q08_the_key_transport_is_mirrored(transport: KeyTransport) -> None:
         (Cipher.DES_CBC, frozenset({Legacy.DES}), Cipher.AES128_CBC),
     ],
 )
+@pytest.mark.rfc8894("mandatory-algorithms")
 def test_q09_the_cipher_is_mirrored(cipher: Cipher, legacy: frozenset[Legacy], expected: Cipher) -> None:
     sealing = Sealing(cipher=cipher, key_transport=KeyTransport.PKCS1_V15)
 
@@ -222,12 +230,14 @@ def test_q09_the_digest_is_mirrored(digest: Digest, legacy: frozenset[Legacy], e
 @pytest.mark.parametrize(
     ("nonce", "own_bytes"), [(b"", 16), (b"8 bytes!", 8), (NONCE, 16), (b"odd", 16), (bytes(64), 16)]
 )
+@pytest.mark.rfc8894("nonce-is-copied")
 def test_q11_the_nonce_is_echoed_and_ours_is_as_long_as_ios_expects(nonce: bytes, own_bytes: int) -> None:
     reply = opened(written(Deferral(), header(nonce=nonce)), nonce)
 
     assert own_bytes == len(reply.sender_nonce)
 
 
+@pytest.mark.rfc8894("same-transaction-id")
 def test_q12_the_transaction_id_is_echoed_with_its_tag() -> None:
     message = written(Deferral(), header(tag=0x0C))
 
@@ -267,6 +277,7 @@ def test_q05_certificates_stay_in_the_order_given() -> None:
         assert order == ders(read_bag(certs_only(order), "it").certificates)
 
 
+@pytest.mark.rfc8894("degenerate-content")
 def test_the_content_of_a_degenerate_message_is_omitted() -> None:
     """RFC 8894 §3.4: the content "MUST be omitted"."""
     signed = cms.ContentInfo.load(certs_only([ISSUED]))["content"]
@@ -295,6 +306,7 @@ def test_a_key_that_nothing_can_be_encrypted_to_is_an_algorithm_refused(transpor
         )
 
 
+@pytest.mark.rfc8894("next-ca-signed")
 def test_the_next_ca_certificates_are_signed() -> None:
     signed = read_signed(next_ca_response([ISSUED, CHAIN], RA.signer), "it")
 

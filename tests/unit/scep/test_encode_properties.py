@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -74,6 +75,7 @@ some_sealings = st.none() | st.builds(
     st.frozensets(st.sampled_from(Legacy)),
 )
 @settings(deadline=None, max_examples=200)
+@pytest.mark.rfc8894("attributes-of-every-message", "attributes-of-a-reply", "status-is-defined")
 def test_every_reply_is_read_as_it_was_meant(
     reply: Reply, header: Header, identity: Identity, sealing: Sealing | None, legacy: frozenset[Legacy]
 ) -> None:

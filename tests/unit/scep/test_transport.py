@@ -116,6 +116,7 @@ def test_base64_that_is_percent_encoded_is_read(message: bytes) -> None:
         ("(g) a POST body in base64 with line breaks", base64.encodebytes(MESSAGE)),
     ],
 )
+@pytest.mark.rfc8894("base64-in-get")
 def test_q17_base64_as_clients_write_it(client: str, sent: bytes) -> None:
     assert MESSAGE == read_message(sent), client
 
@@ -146,6 +147,7 @@ def test_no_message_raises_anything_else(sent: bytes) -> None:
     assert isinstance(message, bytes)
 
 
+@pytest.mark.rfc8894("caps-case")
 def test_q24_no_blank_line_follows_the_capabilities() -> None:
     body = write_capabilities([Capability.AES, Capability.SHA_256, Capability.SCEP_STANDARD])
 

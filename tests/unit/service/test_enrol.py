@@ -58,6 +58,7 @@ async def enrol(
     return device.open(answer.body)
 
 
+@pytest.mark.rfc8894("mandatory-enrolment")
 async def test_a_device_with_the_challenge_is_certified(ra: Assembled) -> None:
     device = Device()
 
@@ -132,6 +133,7 @@ async def test_the_same_message_again_gets_the_same_certificate(ra: Assembled, i
     assert 1 == ra.validator.asked
 
 
+@pytest.mark.rfc8894("new-transaction-after-loss")
 async def test_a_lost_answer_is_made_good_under_a_new_transaction_id(ra: Assembled, issuing: IssuingCa) -> None:
     device = Device()
 
@@ -274,6 +276,7 @@ async def test_a_ca_that_takes_its_time_is_pending_until_it_has_decided(ra: Asse
     assert replies.Pending() == polled
 
 
+@pytest.mark.rfc8894("no-nonce-chain")
 async def test_a_poll_after_issuance_gets_the_certificate(ra: Assembled) -> None:
     device = Device()
     first = await enrol(ra, device)
@@ -285,6 +288,7 @@ async def test_a_poll_after_issuance_gets_the_certificate(ra: Assembled) -> None
     assert first.certificates == polled.certificates
 
 
+@pytest.mark.rfc8894("poll-by-transaction")
 async def test_a_poll_by_another_key_finds_nothing(ra: Assembled) -> None:
     device, stranger = Device(key=pooled_key(0)), Device(key=pooled_key(1))
     await enrol(ra, device, tid="guessable")
@@ -307,6 +311,7 @@ async def test_a_wrong_certificate_is_kept_from_the_device(ra: Assembled, issuin
     assert {"QUARANTINED": 1} == ra.counts.alarms
 
 
+@pytest.mark.rfc8894("one-time-challenge")
 async def test_a_one_time_secret_is_good_for_one_key(ra: Assembled, issuing: IssuingCa) -> None:
     spend = Spend(key=b"keyed hash", expires_at=pki.NOW + timedelta(hours=1))
     ra.validator.verdict = Grant(method="otp", label="ticket 3", spend=spend)

@@ -16,6 +16,7 @@ def header(message_type: MessageType = MessageType.PKCS_REQ) -> Header:
     )
 
 
+@pytest.mark.rfc8894("reason-is-defined")
 def test_every_reason_has_an_outcome() -> None:
     assert set(Reason) == set(OUTCOMES)
 
@@ -66,6 +67,7 @@ def test_a_query_has_one_failure_for_all_that_is_inside(message_type: MessageTyp
     assert Refusal(fail_info=FailInfo.BAD_CERT_ID) == refusal(error.reason, challenge_text=False)
 
 
+@pytest.mark.rfc8894("text-is-for-people")
 def test_the_operators_text_is_never_what_the_device_reads() -> None:
     error = refused(BadMessageCheck("messageDigest differs", header()))
 

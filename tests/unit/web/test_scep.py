@@ -47,6 +47,7 @@ def certificates(reply: httpx.Response) -> list[str]:
 
 
 # ---------------------------------------------------------------- operations
+@pytest.mark.rfc8894("mandatory-caps", "caps", "caps-text-plain", "standard-implies")
 def test_get_ca_caps_is_plain_text_without_a_charset(app: ASGIApp) -> None:
     reply = get(app, f"{API}?operation=GetCACaps")
 
@@ -64,6 +65,7 @@ def test_every_answer_says_its_length_and_is_not_stored(app: ASGIApp) -> None:
     assert "transfer-encoding" not in reply.headers
 
 
+@pytest.mark.rfc8894("ca-certificates-in-clear", "mandatory-ca-cert", "chain-of-cas")
 def test_get_ca_cert_has_the_ra_certificate_and_then_the_issuer(app: ASGIApp) -> None:
     reply = get(app, f"{API}?operation=GetCACert&message=anything")
 
@@ -100,6 +102,7 @@ def test_what_anybody_may_read_is_counted_and_a_pki_operation_is_not(app: ASGIAp
     assert [("default", "GetCACaps"), ("other", "GetCACert")] == ra.reads
 
 
+@pytest.mark.rfc8894("mandatory-post", "reply-media-type")
 def test_a_posted_message_is_answered(app: ASGIApp, ra: FakeRa) -> None:
     reply = post(app, f"{API}?operation=PKIOperation", content=MESSAGE)
 
@@ -109,6 +112,7 @@ def test_a_posted_message_is_answered(app: ASGIApp, ra: FakeRa) -> None:
     assert reply.content == b"a CertRep"
 
 
+@pytest.mark.rfc8894("get")
 def test_a_message_in_the_query_is_answered(app: ASGIApp, ra: FakeRa) -> None:
     encoded = base64.b64encode(MESSAGE).decode().replace("=", "%3D").replace("/", "%2F")
 
@@ -125,6 +129,7 @@ def test_a_post_without_body_may_have_its_message_in_the_query(app: ASGIApp, ra:
 
 
 # ---------------------------------------------------------------- quirks
+@pytest.mark.rfc8894("base64-in-get")
 def test_q17_a_plus_in_the_query_stays_a_plus(app: ASGIApp, ra: FakeRa) -> None:
     message = b"\x30\x04\x00\xfb\xef\xbe"  # in base64 MAQA++++, which a form parser would take for MAQA and spaces
 
@@ -146,6 +151,7 @@ def test_q18_the_content_type_of_a_post_does_not_matter(app: ASGIApp, ra: FakeRa
     assert ra.asked == [("default", MESSAGE)]
 
 
+@pytest.mark.rfc8894("operation-of-post")
 def test_q19_a_post_without_operation_is_a_pki_operation(app: ASGIApp, ra: FakeRa) -> None:
     post(app, API, content=MESSAGE)
 
@@ -188,6 +194,7 @@ def test_q19_order_case_and_an_idle_message_do_not_matter(app: ASGIApp, query: s
         "/CertSrv/mscep/mscep.dll/pkiclient.exe",
     ],
 )
+@pytest.mark.rfc8894("any-path")
 def test_q20_the_default_profile_answers_wherever_devices_look(app: ASGIApp, ra: FakeRa, path: str) -> None:
     reply = post(app, f"{path}?operation=PKIOperation", content=MESSAGE)
 
