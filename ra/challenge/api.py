@@ -14,7 +14,8 @@ A validator that wants to be told what became of the requests it has let in is a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -98,6 +99,7 @@ class Services:
         read_secret: reads a secret reference, `file:PATH` (relative to `directory`) or `env:NAME`.
         warn: reports what an operator should know about the configuration, in one sentence.
         one_time: the one-time secrets that were minted; none can be looked up before the journal is open.
+        sleep: waits so many seconds.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Services:
     read_secret: Callable[[str], Secret]
     warn: Callable[[str], None]
     one_time: OneTimeSecrets = field(default_factory=KeptSecrets)
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 class Validator(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import tomllib
+from base64 import b64encode
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
 from typing import Any, cast
@@ -23,10 +24,12 @@ from tests.fakes.one_time import SECRET, FakeSecrets, a_one_time_secret
 
 KINDS = [each.name for each in registry.built_in()]
 
+NOWHERE = "http://127.0.0.1:9"
+
 
 @dataclass
 class AnySecrets:
-    """Has a secret for every reference, another for each, and a one-time secret that was minted for `lab`."""
+    """Has a secret for every reference, another for each and in base64, and a one-time secret that was minted for `lab`."""
 
     given: dict[str, str] = field(default_factory=lambda: {"one-time": SECRET})
 
@@ -36,7 +39,8 @@ class AnySecrets:
         return replace(FakeServices({}, name="lab").services(), read_secret=self.read, one_time=one_time)
 
     def read(self, reference: str) -> Secret:
-        return Secret(self.given.setdefault(reference, f"secret no {len(self.given)} of many"))
+        secret = f"secret number {len(self.given)}, of 32 bytes and more"
+        return Secret(self.given.setdefault(reference, b64encode(secret.encode()).decode()))
 
 
 class Unreadable:
@@ -56,9 +60,19 @@ def documented_options(kind: str) -> dict[str, Any]:
     return cast("dict[str, Any]", options)
 
 
+def unreached(options: Any) -> Any:
+    """The same options, with every URL leading to a port of this machine on which nobody answers."""
+    if isinstance(options, dict):
+        return {name: unreached(each) for name, each in options.items()}
+    if isinstance(options, list):
+        return [unreached(each) for each in options]
+    is_url = isinstance(options, str) and options.startswith(("http://", "https://"))
+    return NOWHERE if is_url else options
+
+
 def connected(kind: str, secrets: AnySecrets) -> Validator:
-    plugin = registry.load(kind)
-    return asyncio.run(plugin.connect(plugin.options.model_validate(documented_options(kind)), secrets.services()))
+    plugin, options = registry.load(kind), unreached(documented_options(kind))
+    return asyncio.run(plugin.connect(plugin.options.model_validate(options), secrets.services()))
 
 
 def verdict(validator: Validator, asked: Attempt) -> Verdict:

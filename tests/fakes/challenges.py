@@ -44,6 +44,7 @@ class FakeServices:
     secrets: Mapping[str, str]
     name: str = "shared"
     warnings: list[str] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
 
     def services(self) -> Services:
         return Services(
@@ -52,7 +53,11 @@ class FakeServices:
             now=lambda: NOW,
             read_secret=self._read_secret,
             warn=self.warnings.append,
+            sleep=self._sleep,
         )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
 
     def _read_secret(self, reference: str) -> Secret:
         if reference not in self.secrets:
