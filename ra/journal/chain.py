@@ -25,6 +25,10 @@ MAX_AGE = timedelta(hours=12)
 MAX_EVENTS = 10_000
 """A chain that is this old, or this long, is closed and another one begun: old ones can then be removed as a whole."""
 
+CLOSED_WITHIN = timedelta(days=1)
+"""Of its last event. A process that had nothing to audit for longer leaves its chain without `closed`, because it may
+have been removed meanwhile, and what is added to nothing looks like a gap."""
+
 NOTHING_BEFORE = bytes(32)
 """Stands for the digest before the first event."""
 
@@ -51,12 +55,17 @@ class _Head:
 
     chain: UUID
     opened_at: datetime
+    last_at: datetime
     number: int = 0
     digest: bytes = NOTHING_BEFORE
 
     def is_over(self, at: datetime) -> bool:
         """Whether an event of that time belongs into another chain; there is room for `closed` then."""
         return self.number >= MAX_EVENTS - 1 or at - self.opened_at >= MAX_AGE
+
+    def is_forsaken(self, at: datetime) -> bool:
+        """Whether nothing of that time may be added, not even `closed`."""
+        return at - self.last_at >= CLOSED_WITHIN
 
 
 class Chain:
@@ -104,17 +113,17 @@ class Chain:
         rows: list[dict[str, Any]] = []
         head = self._head
         for at, event in self._waiting:
-            if head is not None and event != self._closed and head.is_over(at):
+            if head is not None and head.is_forsaken(at):
+                head = None
+            if head is not None and (event == self._closed or head.is_over(at)):
                 self._append(rows, head, at, self._closed)
                 head = None
-            if head is None:
-                head = self._append(rows, self._new(at), at, self._opened)
-            head = self._append(rows, head, at, event)
-            if event == self._closed:
-                head = None
+            if event != self._closed:
+                head = self._append(rows, head or self._begin(rows, at), at, event)
         self._is_written = True
         self._written = head
-        connection.execute(_INSERT, rows)
+        if rows:
+            connection.execute(_INSERT, rows)
 
     def committed(self) -> None:
         """What was written is durable."""
@@ -133,12 +142,13 @@ class Chain:
         self._written = None
         self._is_written = False
 
-    def _new(self, at: datetime) -> _Head:
-        return _Head(chain=UUID(bytes=self._entropy(16), version=4), opened_at=at)
+    def _begin(self, rows: list[dict[str, Any]], at: datetime) -> _Head:
+        head = _Head(chain=UUID(bytes=self._entropy(16), version=4), opened_at=at, last_at=at)
+        return self._append(rows, head, at, self._opened)
 
     @staticmethod
     def _append(rows: list[dict[str, Any]], head: _Head, at: datetime, event: str) -> _Head:
         number = head.number + 1
         own = digest(head.digest, head.chain, number, microseconds(at), event)
         rows.append({"chain": head.chain, "number": number, "at": at, "event": event, "digest": own})
-        return replace(head, number=number, digest=own)
+        return replace(head, number=number, digest=own, last_at=at)

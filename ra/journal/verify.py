@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -19,14 +19,19 @@ from sqlalchemy.types import NullType
 
 from ra.journal.audit import CLOSED, OPENED, microseconds, write_event
 from ra.journal.chain import NOTHING_BEFORE, digest
-from ra.journal.checkpoints import Checkpoint, Sealed, Stored, Unreadable, chains, stream_checkpoints
-from ra.journal.tables import audit_events
+from ra.journal.checkpoints import Checkpoint, Sealed, Stored, Unreadable, any_text, chains, stream_checkpoints
+from ra.journal.tables import audit_checkpoints, audit_events
 
 MAX_TOLD = 1_000
 """Breaks that are told one by one; further ones are counted."""
 
 PAGE = 1_000
 
+LATE = timedelta(minutes=15)
+"""How far an event's time may lie outside of the checkpoint that seals it and the one before: for clocks that differ, and
+commits that had to wait. Whoever adds to the audit can do so only at the present time, then."""
+
+_LATE = LATE // timedelta(microseconds=1)
 _LEAST = -(1 << 63)
 _MOST = (1 << 63) - 1
 _OPENED = write_event({"event": OPENED}).removesuffix("}")
@@ -44,6 +49,7 @@ _PART = (
     .limit(bindparam("count"))
 )
 _COUNT = select(func.count()).select_from(audit_events)
+_COUNT_CHECKPOINTS = select(func.count()).select_from(audit_checkpoints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +141,7 @@ class _Verifier:
         self._events = self._checkpoints = self._unsealed = 0
         self._oldest: int | None = None
         self._kept_since = 1
+        self._sealed_at: int | None = None
         self._last: Stored | None = None
         self._good: Checkpoint | None = None
 
@@ -172,6 +179,9 @@ class _Verifier:
             self._tell(
                 f"the audit is kept since checkpoint {self._kept_since}, and begins with {self._oldest or 'none'}"
             )
+        strays = self._connection.execute(_COUNT_CHECKPOINTS).scalar_one() - self._checkpoints
+        if strays:
+            self._tell(f"{strays} checkpoints have a number that cannot be")
         if self._exported is not None:
             self._compare(self._exported)
 
@@ -194,9 +204,11 @@ class _Verifier:
         follows = before is not None and before.number == stored.number - 1
         if follows and before is not None and before.digest != checkpoint.previous:
             self._tell("it does not follow the one before, which was changed", checkpoint=stored.number)
+        at = microseconds(checkpoint.at)
         for chain, sealed in checkpoint.chains.items():
-            self._follow(chain, sealed.last)
+            self._follow(chain, sealed.last, until=at)
             self._match(chain, sealed, stored.number)
+        self._sealed_at = at
 
     def _match(self, chain: UUID, sealed: Sealed, checkpoint: int) -> None:
         head = self._heads[chain]
@@ -229,14 +241,14 @@ class _Verifier:
         """What no checkpoint seals yet, and what belongs to no chain."""
         sealed = self._events
         for chain in chains(self._connection):
-            self._follow(chain, _MOST)
+            self._follow(chain, _MOST, until=_MOST)
         self._unsealed = self._events - sealed
         strays = self._connection.execute(_COUNT).scalar_one() - self._events
         if strays:
             self._tell(f"{strays} events have a number, or belong to a chain, that cannot be")
 
-    def _follow(self, chain: UUID, last: int) -> None:
-        """The chain's next events, up to number `last`."""
+    def _follow(self, chain: UUID, last: int, *, until: int) -> None:
+        """The chain's next events, up to number `last`; `until` is when they were sealed."""
         head = self._heads.setdefault(chain, _Head())
         for event in self._stream(chain, head, last):
             self._events += 1
@@ -247,16 +259,29 @@ class _Verifier:
                 missing = _span("event", head.number + 1, event.number - 1)
                 self._tell(f"{missing} missing before it", chain, event.number)
                 head.digests = frozenset()
-            for what in _faults(chain, event, head):
+            for what in (*_faults(chain, event, head), *self._wrong_times(event, until)):
                 self._tell(what, chain, event.number)
             head.number, head.stored = event.number, event.digest
             head.is_closed = str(event.event).startswith(_CLOSED)
 
+    def _wrong_times(self, event: _Raw, until: int) -> Iterator[str]:
+        """What is sealed has happened since the checkpoint before; else that one would have sealed it."""
+        if not isinstance(event.at, int):
+            return  # its digest is wrong
+        if self._sealed_at is not None and event.at < self._sealed_at - _LATE:
+            yield "it is older than a checkpoint that did not seal it: it was added later, or a clock was wrong"
+        if event.at > until + _LATE:
+            yield "it is younger than the checkpoint that seals it: it was made up, or a clock was wrong"
+
     def _stream(self, chain: UUID, head: _Head, last: int) -> Iterator[_Raw]:
         part = {"of": chain, "last": last, "count": PAGE}
-        while page := [_Raw._make(row) for row in self._connection.execute(_PART, part | {"after": head.read_up_to})]:
+        while page := self._page(part | {"after": head.read_up_to}):
             head.read_up_to = page[-1].number
             yield from page
+
+    def _page(self, part: dict[str, Any]) -> list[_Raw]:
+        with any_text(self._connection):
+            return [_Raw._make(row) for row in self._connection.execute(_PART, part)]
 
     def _tell(
         self, what: str, chain: UUID | None = None, number: int | None = None, checkpoint: int | None = None

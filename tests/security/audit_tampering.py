@@ -43,6 +43,9 @@ def write_honestly(journal: AuditedJournal) -> None:
     for each in processes:
         journal.commit(each, "decision")
     journal.seal()
+    journal.now += timedelta(hours=2)
+    journal.commit(processes[0], "decision")
+    journal.seal()
 
 
 class Attacker:
@@ -81,6 +84,17 @@ class Attacker:
         for number, (_, _, at, event, _) in enumerate(rows, 1):
             previous = digest(previous, UUID(chain), number, at, event)
             self.insert(chain, number, at, event, previous)
+
+    @property
+    def ages_ago(self) -> int:
+        """A time, in microseconds, that was over long before the last checkpoint."""
+        newest: int = self.run("SELECT max(at) FROM audit_checkpoints")[0][0]
+        return newest - 3_600_000_000
+
+    def seal_some(self) -> None:
+        """As the service does in its next minute, or not yet."""
+        if self.random.random() < 0.5:
+            self.journal.seal()
 
     def changed(self, value: Any) -> Any:
         """The value with one bit, character or unit of it changed."""
@@ -190,6 +204,24 @@ def go_on_with_a_chain_that_was_closed(attacker: Attacker) -> None:
     attacker.make_fit(chain)
 
 
+def add_a_chain_of_the_past(attacker: Attacker) -> None:
+    """All of it fits; and the service may seal it, like any other."""
+    chain, at = f"{attacker.random.getrandbits(128):032x}", attacker.event()[2] - 3_600_000_000
+    for number, event in enumerate(['{"event":"opened"}', '{"event":"decision"}', '{"event":"closed"}'], 1):
+        attacker.insert(chain, number, at + number, event, bytes(32))
+    attacker.make_fit(chain)
+    attacker.seal_some()
+
+
+def add_the_past_to_a_chain_that_was_killed(attacker: Attacker) -> None:
+    ends = "SELECT chain, max(number), at, event FROM audit_events GROUP BY chain"
+    killed = [row for row in attacker.run(ends) if "closed" not in row[3] and row[2] < attacker.ages_ago]
+    chain, number, at, event = attacker.random.choice(killed)
+    attacker.insert(chain, number + 1, at + 1, event, bytes(32))
+    attacker.make_fit(chain)
+    attacker.seal_some()
+
+
 def edit_a_checkpoint(attacker: Attacker) -> None:
     row, column = attacker.checkpoint(), attacker.random.choice(["at", "statement", "signature"])
     attacker.set_checkpoint(
@@ -237,6 +269,8 @@ WAYS: tuple[Tamper, ...] = (
     put_in_an_event,
     put_in_an_event_and_make_fit,
     go_on_with_a_chain_that_was_closed,
+    add_a_chain_of_the_past,
+    add_the_past_to_a_chain_that_was_killed,
     edit_a_checkpoint,
     renumber_a_checkpoint,
     sign_with_another_key,

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DatabaseError
 
 from ra.journal import audit
 from ra.journal.audit import Event, list_events
-from ra.journal.chain import MAX_AGE, MAX_EVENTS, NOTHING_BEFORE, digest
+from ra.journal.chain import CLOSED_WITHIN, MAX_AGE, MAX_EVENTS, NOTHING_BEFORE, digest
 from tests.fakes.audited import AuditedJournal, audited
 from tests.fakes.enrolments import NOW
 
@@ -144,6 +144,21 @@ def test_an_old_chain_is_closed_and_another_one_begun_in_the_same_commit(journal
         (SECOND, 1, "opened"),
         (SECOND, 2, "outcome"),
     ] == told(journal)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_chain_that_may_have_been_removed_is_left_as_it_is(journal: AuditedJournal, ends: bool) -> None:
+    chain = journal.process()
+    journal.commit(chain, "decision")
+    journal.now += CLOSED_WITHIN
+    if ends:
+        journal.end(chain)
+    journal.commit(chain, "outcome")
+
+    assert [(FIRST, 1, "opened"), (FIRST, 2, "decision"), (SECOND, 1, "opened"), (SECOND, 2, "outcome")] == told(
+        journal
+    )
+    assert 0 == journal.verify().broken
 
 
 def test_a_chain_is_no_longer_than_is_said(journal: AuditedJournal) -> None:

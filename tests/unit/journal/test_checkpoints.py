@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from ra.journal import checkpoints
 from ra.journal.audit import list_events
+from ra.journal.chain import CLOSED_WITHIN
 from ra.journal.checkpoints import Checkpoint, Known, Sealed, Unreadable, chains, learn, seal, stream_checkpoints
 from ra.journal.tables import audit_events
 from tests.fakes.audited import SIGNER, AuditedJournal, audited
@@ -68,6 +69,9 @@ def test_a_statement_is_one_line_of_ascii_and_reads_as_what_was_written(checkpoi
         '{"type":"scep-ra audit checkpoint 1","number":1,"at":"noon","previous":"","kept_since":1,"chains":{}}',
         '{"type":"scep-ra audit checkpoint 1","number":1,"at":"2026-11-23T12:00:00Z","previous":"","kept_since":1,"chains":[]}',
         '{"type":"scep-ra audit checkpoint 1","number":1,"at":"2026-11-23T12:00:00Z","previous":"","kept_since":1,"chains":{"x":{}}}',
+        '{"type":"scep-ra audit checkpoint 1","number":0,"at":"2026-11-23T12:00:00Z","previous":"","kept_since":1,"chains":{}}',
+        '{"type":"scep-ra audit checkpoint 1","number":9223372036854775808,"at":"2026-11-23T12:00:00Z","previous":"","kept_since":1,"chains":{}}',
+        "[" * 100_000,
     ],
 )
 def test_anything_else_is_unreadable(statement: str) -> None:
@@ -181,6 +185,57 @@ def test_an_event_that_cannot_be_placed_does_not_stop_the_sealing(journal: Audit
     assert (1, 2) == ranges(journal.seal())[SECOND]
 
 
+@pytest.mark.parametrize(
+    ("change", "unreadable"),
+    [
+        ("chain = CAST(x'ff' AS TEXT)", "chain \ufffd, event 2"),
+        ("digest = 'no digest'", f"chain {FIRST}, event 2"),
+        ("digest = CAST(x'ff' AS TEXT)", f"chain {FIRST}, event 2"),
+        ("number = CAST(x'ff' AS TEXT)", f"chain {FIRST.hex}, event \ufffd"),
+        ("number = 1.5", f"chain {FIRST.hex}, event 1.5"),
+    ],
+)
+def test_what_is_no_text_is_told_and_does_not_stop_the_sealing(
+    journal: AuditedJournal, change: str, unreadable: str
+) -> None:
+    one, other, known = journal.process(), journal.process(), Known()
+    journal.commit(one, "decision")
+    journal.commit(other, "decision")
+    journal.connection.exec_driver_sql(f"UPDATE audit_events SET {change} WHERE chain = '{FIRST.hex}' AND number = 2")  # noqa: S608
+
+    checkpoint = seal(journal.connection, SIGNER, known, journal.now)
+
+    assert (1, 2) == ranges(checkpoint)[SECOND]
+    assert {unreadable} == known.unreadable
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["statement = CAST(x'ff' AS TEXT)", "at = CAST(x'ff' AS TEXT)", "signature = 7", "number = CAST(x'ff' AS TEXT)"],
+)
+def test_a_checkpoint_that_is_no_text_does_not_stop_the_sealing(journal: AuditedJournal, change: str) -> None:
+    chain = journal.process()
+    journal.commit(chain, "decision")
+    journal.seal()
+    journal.connection.exec_driver_sql(f"UPDATE audit_checkpoints SET {change}")  # noqa: S608
+    journal.now += 3 * DAY
+    journal.commit(chain, "decision")
+
+    assert journal.verify().broken
+    assert journal.seal(before=journal.now - DAY) is not None
+
+
+def test_what_is_sealed_is_learned_in_parts(journal: AuditedJournal) -> None:
+    chain, known = journal.process(), Known()
+    for _ in range(checkpoints.LEARNED + 1):
+        journal.commit(chain, "decision")
+        journal.seal()
+
+    learned = [known.number for _ in range(3) if learn(journal.connection, known)]
+
+    assert [checkpoints.LEARNED, checkpoints.LEARNED + 1] == learned
+
+
 def test_every_chain_is_found_with_its_last_number(journal: AuditedJournal) -> None:
     empty = chains(journal.connection)
     for count in (1, 2, 3):
@@ -219,14 +274,45 @@ def test_a_chain_that_goes_on_is_kept_from_its_beginning(journal: AuditedJournal
     journal.seal()
     journal.now += timedelta(hours=11)
     journal.commit(chain, "outcome")
-    between = journal.now - timedelta(hours=1)
+    journal.seal()
+    journal.now += timedelta(hours=30)
+    journal.commit(journal.process(), "decision")
 
-    checkpoint = journal.seal(before=between)
+    checkpoint = journal.seal(before=journal.now)
 
     assert checkpoint is not None
-    assert (2, {FIRST: (3, 3)}) == (checkpoint.kept_since, ranges(checkpoint))
-    assert 3 == len(list_events(journal.connection))
+    assert (2, {SECOND: (1, 2)}) == (checkpoint.kept_since, ranges(checkpoint))
+    assert 5 == len(list_events(journal.connection))
     assert 0 == journal.verify(journal.newest()).broken
+
+
+def test_a_chain_that_may_still_be_closed_is_not_removed(journal: AuditedJournal) -> None:
+    chain = journal.process()
+    journal.commit(chain, "decision")
+    journal.seal()
+    journal.now += CLOSED_WITHIN - timedelta(minutes=1)
+    removal = journal.seal(before=journal.now)
+    journal.commit(chain, "outcome")
+    journal.seal()
+
+    assert removal is None
+    assert 0 == journal.verify(journal.newest()).broken
+
+
+def test_a_process_that_had_nothing_to_audit_does_not_go_on_with_a_chain_that_was_removed(
+    journal: AuditedJournal,
+) -> None:
+    chain = journal.process()
+    journal.commit(chain, "decision")
+    journal.seal()
+    journal.now += 3 * DAY
+    journal.seal(before=journal.now - DAY)
+
+    journal.commit(chain, "outcome")
+    journal.seal()
+
+    assert [SECOND] == list(chains(journal.connection))
+    assert ((), 0) == (journal.verify(journal.newest()).breaks, journal.verify().unsealed)
 
 
 def test_the_last_checkpoint_may_seal_the_removal_alone(journal: AuditedJournal) -> None:

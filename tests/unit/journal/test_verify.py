@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ra.journal import verify as verify_module
-from ra.journal.verify import verify
+from ra.journal.verify import LATE, verify
 from tests.fakes.audited import AuditedJournal, audited
 from tests.fakes.enrolments import NOW
 
@@ -207,6 +207,49 @@ def test_what_is_not_sealed_yet_is_held_together_by_its_digests(journal: Audited
         f"chain {third}, event 1: it was changed, or another one stood before it",
         f"chain {third}, event 1: a chain begins with another event",
     ] == breaks(journal)
+
+
+def test_what_is_dated_before_a_checkpoint_that_did_not_seal_it_is_told(journal: AuditedJournal) -> None:
+    journal.now += timedelta(days=1)
+    journal.commit(journal.process(), "decision")
+    journal.seal()
+    journal.now -= LATE + timedelta(minutes=1)
+    journal.commit(journal.process(), "decision")
+    journal.now += timedelta(days=1)
+    unsealed = breaks(journal)
+    journal.seal()
+
+    told = "it is older than a checkpoint that did not seal it: it was added later, or a clock was wrong"
+    fourth = FIRST[:-1] + "4"
+    assert [f"chain {fourth}, event {number}: {told}" for number in (1, 2)] == unsealed == breaks(journal)
+
+
+def test_what_is_dated_after_the_checkpoint_that_seals_it_is_told(journal: AuditedJournal) -> None:
+    journal.now += LATE + timedelta(minutes=1)
+    journal.commit(journal.process(), "decision")
+    journal.now -= LATE + timedelta(minutes=1)
+    journal.seal()
+
+    told = "it is younger than the checkpoint that seals it: it was made up, or a clock was wrong"
+    third = FIRST[:-1] + "3"
+    assert [f"chain {third}, event {number}: {told}" for number in (1, 2)] == breaks(journal)
+
+
+def test_clocks_may_differ_a_little(journal: AuditedJournal) -> None:
+    almost = LATE - timedelta(seconds=10)
+    for apart in (almost, -almost):
+        journal.now += apart
+        journal.commit(journal.process(), "decision")
+        journal.now -= apart
+        journal.seal()
+
+    assert [] == breaks(journal)
+
+
+def test_a_checkpoint_with_a_number_that_cannot_be_is_counted(journal: AuditedJournal) -> None:
+    sql(journal, "UPDATE audit_checkpoints SET number = 'two' WHERE number = 2")
+
+    assert "audit: 1 checkpoints have a number that cannot be" in [str(each) for each in journal.verify().breaks]
 
 
 def test_what_follows_the_end_of_a_chain_is_told(journal: AuditedJournal) -> None:

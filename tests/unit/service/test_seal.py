@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, update
+from structlog.testing import capture_logs
 
 from ra.journal import audit
 from ra.journal.chain import Chain
 from ra.journal.checkpoints import newest
 from ra.journal.database import Journal, place_of
 from ra.journal.export import stream_sealed
-from ra.journal.tables import audit_events
+from ra.journal.tables import audit_checkpoints, audit_events
 from ra.journal.verify import Report, verify
 from ra.service.seal import Sealing
 from tests.fakes.audited import SIGNER
@@ -115,11 +116,47 @@ async def test_the_audit_is_kept_as_long_as_is_said(
     assert (0, kept) == (report.broken, report.events)
 
 
+async def test_a_worker_that_had_nothing_to_audit_for_longer_than_it_is_kept_begins_anew(
+    journal_url: str, clock: FakeClock
+) -> None:
+    idle, busy = await opened(journal_url), await opened(journal_url)
+    await write(idle, clock)
+    await sealing(busy, clock, keep_days=1).seal()
+    clock.advance(3 * DAY)
+    await write(busy, clock)
+    await sealing(busy, clock, keep_days=1).seal()
+
+    await write(idle, clock)
+    await sealing(busy, clock, keep_days=1).seal()
+
+    report = look(journal_url)
+    await idle.aclose()
+    await busy.aclose()
+    assert ((), 2, 4, 0) == (report.breaks, report.chains, report.events, report.unsealed)
+
+
+async def test_what_cannot_be_read_is_logged_once(journal_url: str, clock: FakeClock) -> None:
+    journal = await opened(journal_url)
+    seals = sealing(journal, clock)
+    for _ in range(2):
+        await write(journal, clock)
+        await seals.seal()
+    await journal.write(lambda c: c.execute(update(audit_checkpoints).values(statement="gone")).rowcount)
+    with capture_logs() as logs:
+        again = sealing(journal, clock)
+        for _ in range(2):
+            await write(journal, clock)
+            await again.seal()
+
+    await journal.aclose()
+    assert ["checkpoint 1", "checkpoint 2"] == [each["row"] for each in logs]
+
+
 async def test_what_was_changed_is_found_and_what_was_not_is_exported(journal_url: str, clock: FakeClock) -> None:
     journal = await opened(journal_url)
     await write(journal, clock)
     await sealing(journal, clock).seal()
-    clock.advance(DAY)
+    clock.advance(DAY / 2)
     await write(journal, clock, "outcome")
     await sealing(journal, clock).seal()
     change = update(audit_events).where(audit_events.c.number == 2, audit_events.c.at < clock.now())
