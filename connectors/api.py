@@ -297,6 +297,18 @@ class Connector(Protocol):
     @property
     def capabilities(self) -> frozenset[Capability]: ...
 
+    @property
+    def ca_adds(self) -> frozenset[str]:
+        """What this CA always puts into a certificate, approved or not.
+
+        A key usage by its name; an extended key usage or an attribute of the subject dotted. What the CA does because
+        it is set up so, is the operator's to declare.
+        """
+
+    @property
+    def may_drop(self) -> frozenset[str]:
+        """What this CA always leaves out, in the same words. A subject alternative name never may be missing."""
+
     async def issue(self, request: IssueRequest) -> IssueResult:
         """Asks for one certificate; never resubmits on its own what may have arrived.
 
@@ -336,7 +348,18 @@ class Connector(Protocol):
 
 
 class NoCapabilities:
-    """What a connector inherits: every optional method refuses, until it is overridden and its capability named."""
+    """What a connector inherits: every optional method refuses, until it is overridden and its capability named.
+
+    Its CA does as it is told, neither more nor less.
+    """
+
+    @property
+    def ca_adds(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def may_drop(self) -> frozenset[str]:
+        return frozenset()
 
     async def poll(self, reference: str, request: IssueRequest) -> IssueResult:
         raise self._lacks(Capability.POLL)

@@ -46,7 +46,6 @@ from connectors.api import (
     Issued,
     IssueRequest,
     IssueResult,
-    KeyUsage,
     Misconfigured,
     NoCapabilities,
     Pending,
@@ -57,9 +56,6 @@ from connectors.api import (
 )
 from connectors.keyfiles import read_certificates
 from connectors.transport import Answer, Effect, Transport
-
-Trait = KeyUsage | Annotated[str, Field(pattern=r"^[0-2](\.[0-9]+)+$")]
-"""Of a certificate: a key usage by its name; an extended key usage, or an attribute of the subject, dotted."""
 
 _PEM_CHAIN = "application/pem-certificate-chain"
 _MOST_ALTERNATES = 10
@@ -102,10 +98,6 @@ class Options(AccountOptions):
     """How long a request waits for an order that was finalised, before it is told to come back."""
     dns01: Dns01 | None = None
     """A command that sets DNS records, for names that are not authorised beforehand."""
-    ca_adds: frozenset[Trait] = frozenset()
-    """What this CA is known to add: key usages by name; extended key usages and subject attributes, dotted."""
-    may_drop: frozenset[Trait] = frozenset()
-    """What this CA is known to leave out or replace, in the same words."""
 
 
 async def connect(options: Options, services: Services) -> AcmeCa:
@@ -144,16 +136,6 @@ class AcmeCa(NoCapabilities):
         certain = {Capability.IDEMPOTENT, Capability.FIND_ISSUED} if self._options.state_is_shared else set()
         dated = {Capability.NOT_AFTER} if self._options.sends_not_after else set()
         return frozenset({Capability.POLL, Capability.REVOKE} | certain | dated)
-
-    @property
-    def ca_adds(self) -> frozenset[str]:
-        """What the check of a certificate has to let pass, as the options say it."""
-        return self._options.ca_adds
-
-    @property
-    def may_drop(self) -> frozenset[str]:
-        """What the check of a certificate must not miss, as the options say it."""
-        return self._options.may_drop
 
     async def issue(self, request: IssueRequest) -> IssueResult:
         finalised = await asyncio.to_thread(self._finalised.find, request.idempotency_key)

@@ -50,6 +50,9 @@ _REASONS = {
 }
 """RFC 5280 §5.3.1."""
 
+_DEFAULT_USAGES = frozenset({"digitalSignature", "keyEncipherment", "1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"})
+"""What the default template grants to everybody: the one key usage or both, serverAuth and clientAuth."""
+
 
 class Options(TransportOptions):
     """One provisioner of one step-ca."""
@@ -91,6 +94,11 @@ class StepCa(NoCapabilities):
         if self._options.publishes_crl:
             can.add(Capability.CRL)
         return frozenset(can)
+
+    @property
+    def ca_adds(self) -> frozenset[str]:
+        """The default template asks nobody about usages."""
+        return _DEFAULT_USAGES if self._options.template == "default" else frozenset()
 
     async def issue(self, request: IssueRequest) -> IssueResult:
         try:

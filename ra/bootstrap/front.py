@@ -17,6 +17,7 @@ from ra.scep.keys import Identity
 from ra.service.backend import Backend
 from ra.service.endpoint import Directory, Endpoint
 from ra.service.gate import Gate
+from ra.service.returned import Deviations
 from ra.settings.load import Configuration
 from ra.settings.model import Combination
 from ra.settings.sources import read_secret
@@ -97,6 +98,7 @@ async def _backend(
         ),
         issue_timeout_seconds=settings.issue_timeout_seconds,
         resubmit_after=settings.on_unknown,
+        known=Deviations(ca_adds=connector.ca_adds | settings.ca_adds, may_drop=connector.may_drop | settings.may_drop),
     )
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from connectors.api import Capability, Connector
 from ra.service.gate import Gate
+from ra.service.returned import NONE, Deviations
 
 _LEASE_FACTOR = 1.2
 """An answer that comes in the last moment has still to be committed."""
@@ -31,6 +32,7 @@ class Backend:
     gate: Gate
     issue_timeout_seconds: float
     resubmit_after: timedelta | None = None
+    known: Deviations = NONE
 
     @property
     def lease(self) -> timedelta:

@@ -29,7 +29,7 @@ from connectors.keyfiles import PrivateKey
 from connectors.usage import to_x509
 from ra.errors import Misconfigured, Unavailable
 from ra.service.ports import Entropy
-from ra.service.returned import Wrong, check
+from ra.service.returned import Deviations, Wrong, check
 
 _COMMON_NAME = "2.5.4.3"
 _SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
@@ -118,7 +118,8 @@ class _Maker:
         if not isinstance(result, Issued):
             raise Misconfigured(f"the CA refuses the RA's certificate: {result.detail}")
         chain = await self.connector.ca_chain()
-        check(result, chain[0], request.contents, self.now)
+        known = Deviations(ca_adds=self.connector.ca_adds, may_drop=self.connector.may_drop)
+        check(result, chain[0], request.contents, self.now, known=known)
         certificate_file, key_file = self.directory / f"{stem}.pem", self.directory / f"{stem}.key"
         keyfiles.write_private_key(key_file, key, self.passphrase)
         keyfiles.write_certificates(certificate_file, [result.certificate])

@@ -153,7 +153,7 @@ class Issuing:
     ) -> Transaction:
         now = self._clock.now()
         try:
-            check(issued, backend.ca_chain[0], decision.contents, now)
+            check(issued, backend.ca_chain[0], decision.contents, now, known=backend.known)
         except Wrong as error:
             self._metrics.alarmed(transaction.profile, "QUARANTINED")
             return await self.settle(transaction, settle.quarantine, issued.certificate, str(error), now)

@@ -1,12 +1,16 @@
 """The check of every certificate that a CA hands back, before anything is told to the device.
 
 A connector may be wrong, and a CA may be configured otherwise than the RA believes. What does not match the decision
-is quarantined; it is never delivered.
+is quarantined; it is never delivered. What a CA is known to do otherwise is declared beforehand, as Deviations.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TypeVar
@@ -28,11 +32,36 @@ CLOCK_SKEW = timedelta(hours=1)
 """How far a CA's clock may be ahead of ours, and how much it may add to the validity asked for (it may backdate)."""
 
 
+_COMMON_NAME = "2.5.4.3"
+
+
 class Wrong(RaError):
     """The certificate is not what was decided; the message says in what."""
 
 
-def check(issued: Issued, issuer: bytes, contents: ApprovedContents, now: datetime) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deviations:
+    """What a CA is known to do otherwise than it was asked to: key usages, extended key usages, subject attributes.
+
+    A key usage is written by its name (RFC 5280 §4.2.1.3), the others dotted; `2.5.4.10=Example` is the attribute with
+    that value alone. Names beside the subject, the key and the issuer never deviate, and no certificate is a CA's.
+
+    Attributes:
+        ca_adds: what may be there although it was not approved. A common name has to be one of the approved
+            alternative names all the same, unless its value is declared.
+        may_drop: what may be missing although it was approved.
+    """
+
+    ca_adds: frozenset[str] = frozenset()
+    may_drop: frozenset[str] = frozenset()
+
+
+NONE = Deviations()
+
+
+def check(
+    issued: Issued, issuer: bytes, contents: ApprovedContents, now: datetime, *, known: Deviations = NONE
+) -> None:
     """Whether a certificate is what was decided, issued by `issuer` (DER), and the chain beside it a chain from there.
 
     Raises:
@@ -42,8 +71,9 @@ def check(issued: Issued, issuer: bytes, contents: ApprovedContents, now: dateti
         leaf, authority = x509.load_der_x509_certificate(issued.certificate), x509.load_der_x509_certificate(issuer)
         _check_issuer(leaf, authority)
         _check_key(leaf, contents)
-        _check_names(leaf, contents)
-        _check_usages(leaf, contents)
+        _check_subject(leaf, contents, known)
+        _check_alternative_names(leaf, contents)
+        _check_usages(leaf, contents, known)
         _check_extensions(leaf, contents)
         _check_validity(leaf, contents, now)
         _check_chain(issued.chain if issued.chain[:1] == (issuer,) else (issued.certificate, *issued.chain))
@@ -70,26 +100,54 @@ def _check_key(leaf: x509.Certificate, contents: ApprovedContents) -> None:
         raise Wrong("it holds another key than the one that was approved")
 
 
-def _check_names(leaf: x509.Certificate, contents: ApprovedContents) -> None:
-    returned = sorted((each.oid.dotted_string, str(each.value)) for each in leaf.subject)
-    if returned != sorted((each.oid, each.value) for rdn in contents.subject for each in rdn):
-        raise Wrong("its subject is not the one that was approved")
+def _check_subject(leaf: x509.Certificate, contents: ApprovedContents, known: Deviations) -> None:
+    found = Counter((each.oid.dotted_string, str(each.value)) for each in leaf.subject)
+    approved = Counter((each.oid, each.value) for rdn in contents.subject for each in rdn)
+    others = {each.value for each in contents.subject_alternative_names}
+    added = [
+        f"{oid}={value}"
+        for oid, value in (found - approved).elements()
+        if not (
+            f"{oid}={value}" in known.ca_adds or (oid in known.ca_adds and (oid != _COMMON_NAME or value in others))
+        )
+    ]
+    missing = [
+        f"{oid}={value}" for oid, value in (approved - found).elements() if not {oid, f"{oid}={value}"} & known.may_drop
+    ]
+    _insist("its subject is not the one that was approved", added, missing)
+
+
+def _check_alternative_names(leaf: x509.Certificate, contents: ApprovedContents) -> None:
     if _alternative_names(leaf) != set(contents.subject_alternative_names):
         raise Wrong("its subject alternative names are not the ones that were approved")
 
 
-def _check_usages(leaf: x509.Certificate, contents: ApprovedContents) -> None:
+def _check_usages(leaf: x509.Certificate, contents: ApprovedContents, known: Deviations) -> None:
     basic = _extension(leaf, x509.BasicConstraints)
     if basic is not None and basic.ca:
         raise Wrong("it is a CA certificate")
     usage = _extension(leaf, x509.KeyUsage)
-    if usage is None or _bits(usage) != contents.key_usage:
-        raise Wrong("its key usages are not the ones that were approved")
+    if usage is None:
+        raise Wrong("its key usages are not the ones that were approved: it has none, and would be good for any")
+    _compare("its key usages are not the ones that were approved", _bits(usage), contents.key_usage, known)
     extended = _extension(leaf, x509.ExtendedKeyUsage)
     if extended is None:
         raise Wrong("it has no extended key usage: it would be good for anything")
-    if {each.dotted_string for each in extended} != set(contents.extended_key_usage):
-        raise Wrong("its extended key usages are not the ones that were approved")
+    oids, approved = {each.dotted_string for each in extended}, frozenset(contents.extended_key_usage)
+    _compare("its extended key usages are not the ones that were approved", oids, approved, known)
+
+
+def _compare(complaint: str, found: AbstractSet[str], approved: AbstractSet[str], known: Deviations) -> None:
+    added, missing = found - approved - known.ca_adds, approved - found - known.may_drop
+    _insist(complaint, sorted(map(str, added)), sorted(map(str, missing)))
+
+
+def _insist(complaint: str, added: Sequence[str], missing: Sequence[str]) -> None:
+    """What is wrong, in the words in which it could be declared."""
+    if added or missing:
+        what = [f"it has {each!r}, which ca_adds does not hold" for each in added]
+        what += [f"it lacks {each!r}, which may_drop does not hold" for each in missing]
+        raise Wrong(f"{complaint}: {'; '.join(what)}")
 
 
 def _check_extensions(leaf: x509.Certificate, contents: ApprovedContents) -> None:

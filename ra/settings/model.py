@@ -25,6 +25,7 @@ from pydantic import (
 
 from connectors.api import secret_reference
 from ra.policy.profile import Profile, attribute_oid, extended_key_usage_oid
+from ra.settings.traits import Traits
 
 
 class Address(NamedTuple):
@@ -200,6 +201,14 @@ class ConnectorSettings(PluginSettings):
     ] = None
     """What becomes of a lost answer of a CA that cannot say what it has issued: `hold` leaves it to a person,
     `resubmit_after 15m` asks again after that time. Then there may be two certificates: it is counted and listed."""
+    ca_adds: Traits = frozenset()
+    """What the CA is known to put into a certificate although it was not approved: key usages, extended key usages and
+    attributes of the subject by name, such as `keyEncipherment`, `serverAuth`, `organizationName=Example`; a dotted OID
+    does as well. An attribute without its value may have any; a commonName then one of the approved alternative names.
+    A certificate with anything else that was not approved is quarantined."""
+    may_drop: Traits = frozenset()
+    """What the CA is known to leave out although it was approved, in the same words. Subject alternative names are never
+    among it."""
 
 
 class RetentionSettings(Section):

@@ -25,6 +25,9 @@ from tests.interop.running import free_ports
 KEY_ID, MAC_KEY = "kid-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 BLOCKED_DOMAIN = "blocked-domain.example"
 COMMON_NAME = "2.5.4.3"
+CA_ADDS = frozenset({KeyUsage.KEY_ENCIPHERMENT.value, SERVER_AUTH, COMMON_NAME})
+MAY_DROP = frozenset({COMMON_NAME})
+"""What Pebble does with any request, and has to be declared."""
 _READY_SECONDS = 20
 _PAUSE_SECONDS = 0.02
 
@@ -98,8 +101,6 @@ class Pebble:
             "eab_hmac_key": "file:acme.eab",
             "common_name_is_identifier": False,
             "sends_not_after": True,
-            "ca_adds": [KeyUsage.KEY_ENCIPHERMENT, SERVER_AUTH, COMMON_NAME],
-            "may_drop": [COMMON_NAME],
         }
 
     def hook(self, directory: Path) -> list[str]:

@@ -141,6 +141,34 @@ def test_a_lost_answer_is_held_where_nothing_is_said(path: Path) -> None:
     assert read(path).settings.connectors["lab"].on_unknown is None
 
 
+def test_what_a_ca_is_known_to_do_is_written_in_names_or_numbers(path: Path) -> None:
+    adds = '["keyEncipherment", "serverAuth", "1.3.6.1.5.2.3.4", "commonName", "organizationName=A = B", "2.5.4.11=C"]'
+
+    settings = read(path, MINIMAL.replace('"internal"', f'"internal"\nca_adds = {adds}\nmay_drop = ["userId"]'))
+
+    lab = settings.settings.connectors["lab"]
+    dotted = {"1.3.6.1.5.5.7.3.1", "1.3.6.1.5.2.3.4", "2.5.4.3", "2.5.4.10=A = B", "2.5.4.11=C"}
+    assert {"keyEncipherment", *dotted} == lab.ca_adds
+    assert {"0.9.2342.19200300.100.1.1"} == lab.may_drop
+    assert {} == lab.options
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("keyCertSign", "'keyCertSign' is neither a usage"),
+        ("cn=device", "'cn=device' is neither a usage"),
+        ("2.5.29.37.0", "anyExtendedKeyUsage would make"),
+        ("", "'' is neither a usage"),
+    ],
+)
+def test_what_a_ca_may_never_add_cannot_be_declared(path: Path, word: str, said: str) -> None:
+    text = complaint(path, MINIMAL.replace('"internal"', f'"internal"\nca_adds = ["{word}"]'))
+
+    assert said in text
+    assert "connectors.lab.ca_adds" in text
+
+
 def test_a_duration_in_the_environment_is_read_like_one_in_the_file(path: Path) -> None:
     settings = read(path, environment={"SCEP_RA_CONNECTORS__LAB__ON_UNKNOWN": "resubmit_after 15m"}).settings
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from connectors.api import ApprovedContents, Issued, KeyUsage, NameAttribute, San, SanKind
-from ra.service.returned import Wrong, check
+from ra.service.returned import Deviations, Wrong, check
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CA_KEY, DEVICE_KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
@@ -28,8 +28,11 @@ SID = x509.UnrecognizedExtension(
 UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
 
 
-def name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+def name(text: str, organization: str = "") -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else []
+    if organization:
+        attributes.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
+    return x509.Name(attributes)
 
 
 def ca_certificate(key: ec.EllipticCurvePrivateKey = CA_KEY) -> bytes:
@@ -38,6 +41,7 @@ def ca_certificate(key: ec.EllipticCurvePrivateKey = CA_KEY) -> bytes:
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
+CA_CERTIFICATE = ca_certificate()
 CONTENTS = ApprovedContents(
     subject=((NameAttribute("2.5.4.3", "device"),),),
     subject_alternative_names=(San(SanKind.DNS, "device.example"),),
@@ -51,6 +55,7 @@ CONTENTS = ApprovedContents(
 def leaf(
     *,
     subject: str = "device",
+    organization: str = "",
     key: ec.EllipticCurvePrivateKey = DEVICE_KEY,
     signed_by: ec.EllipticCurvePrivateKey = CA_KEY,
     not_before: datetime = NOW - timedelta(minutes=5),
@@ -63,7 +68,7 @@ def leaf(
     ca: bool = False,
     crl_sign: bool = False,
 ) -> bytes:
-    builder = x509.CertificateBuilder().subject_name(name(subject)).issuer_name(name("CA"))
+    builder = x509.CertificateBuilder().subject_name(name(subject, organization)).issuer_name(name("CA"))
     builder = builder.public_key(key.public_key()).serial_number(7)
     builder = builder.not_valid_before(not_before).not_valid_after(not_after)
     builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
@@ -144,7 +149,78 @@ def test_what_was_not_decided_is_wrong(certificate: Callable[[], bytes], complai
         check(issued(certificate()), ca_certificate(), CONTENTS, NOW)
 
 
-CA_CERTIFICATE = ca_certificate()
+CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+ORGANIZATION, COMMON_NAME = "2.5.4.10", "2.5.4.3"
+
+
+@pytest.mark.parametrize(
+    ("certificate", "ca_adds", "may_drop"),
+    [
+        (leaf(usages=(CLIENT, SERVER)), {SERVER.dotted_string}, set()),
+        (leaf(usages=(SERVER,)), {SERVER.dotted_string}, {CLIENT.dotted_string}),
+        (leaf(organization="Example"), {ORGANIZATION}, set()),
+        (leaf(organization="Example"), {f"{ORGANIZATION}=Example"}, set()),
+        (leaf(subject="device.example"), {COMMON_NAME}, {COMMON_NAME}),
+        (leaf(subject="somebody else"), {f"{COMMON_NAME}=somebody else"}, {COMMON_NAME}),
+        (leaf(subject=""), set(), {COMMON_NAME}),
+        (leaf(subject=""), set(), {f"{COMMON_NAME}=device"}),
+    ],
+)
+def test_what_is_declared_passes_and_without_that_it_is_wrong(
+    certificate: bytes, ca_adds: set[str], may_drop: set[str]
+) -> None:
+    known = Deviations(ca_adds=frozenset(ca_adds), may_drop=frozenset(may_drop))
+
+    check(issued(certificate), CA_CERTIFICATE, CONTENTS, NOW, known=known)
+    with pytest.raises(Wrong):
+        check(issued(certificate), CA_CERTIFICATE, CONTENTS, NOW)
+
+
+def test_a_key_usage_may_be_added_or_missing() -> None:
+    both = replace(CONTENTS, key_usage=CONTENTS.key_usage | {KeyUsage.KEY_ENCIPHERMENT})
+    other = replace(CONTENTS, key_usage=frozenset({KeyUsage.KEY_ENCIPHERMENT}))
+    drops = frozenset({"keyEncipherment"})
+
+    check(issued(leaf()), CA_CERTIFICATE, both, NOW, known=Deviations(may_drop=drops))
+    with pytest.raises(Wrong, match="lacks 'keyEncipherment'"):
+        check(issued(leaf()), CA_CERTIFICATE, both, NOW, known=Deviations(ca_adds=drops))
+    check(
+        issued(leaf()),
+        CA_CERTIFICATE,
+        other,
+        NOW,
+        known=Deviations(ca_adds=frozenset({"digitalSignature"}), may_drop=drops),
+    )
+
+
+EVERYTHING = frozenset({COMMON_NAME, ORGANIZATION, *KeyUsage, CLIENT_AUTH, SERVER.dotted_string})
+
+
+@pytest.mark.parametrize(
+    ("certificate", "complaint"),
+    [
+        (lambda: leaf(subject="somebody else"), "has '2.5.4.3=somebody else'"),
+        (lambda: leaf(names=()), "alternative names are not"),
+        (lambda: leaf(names=(x509.DNSName("device.example"), x509.DNSName("device"))), "alternative names are not"),
+        (lambda: leaf(key_usage=False), "would be good for any"),
+        (lambda: leaf(usages=()), "good for anything"),
+        (lambda: leaf(crl_sign=True), "has 'cRLSign'"),
+        (lambda: leaf(ca=True), "a CA certificate"),
+        (lambda: leaf(key=OTHER_KEY), "another key"),
+    ],
+)
+def test_whatever_is_declared_the_rest_is_wrong(certificate: Callable[[], bytes], complaint: str) -> None:
+    known = Deviations(ca_adds=EVERYTHING, may_drop=EVERYTHING)
+
+    with pytest.raises(Wrong, match=complaint):
+        check(issued(certificate()), CA_CERTIFICATE, CONTENTS, NOW, known=known)
+
+
+def test_what_was_declared_with_its_value_has_that_value() -> None:
+    known = Deviations(ca_adds=frozenset({f"{ORGANIZATION}=Example"}))
+
+    with pytest.raises(Wrong, match=r"has '2\.5\.4\.10=Other', which ca_adds does not hold"):
+        check(issued(leaf(organization="Other")), CA_CERTIFICATE, CONTENTS, NOW, known=known)
 
 
 @pytest.mark.parametrize("chain", [(CA_CERTIFICATE,), (ca_certificate(),), (CA_CERTIFICATE, CA_CERTIFICATE)])
