@@ -33,7 +33,15 @@ from tenacity import (
 from connectors.api import BackendUnavailable, ConnectorError, Misconfigured, ProtocolViolation, Services
 from connectors.transport.calls import Answer, AnswerModel, Call, Effect, Meaning, Meanings, Wire, shown, to_wire
 from connectors.transport.meanings import COMMON, error_of, fault_of, meaning_of
-from connectors.transport.options import BaseUrl, SecretReference, TransportOptions, open_client, origin, read_secret
+from connectors.transport.options import (
+    BaseUrl,
+    HttpOptions,
+    SecretReference,
+    TransportOptions,
+    open_client,
+    origin,
+    read_secret,
+)
 
 __all__ = [
     "Answer",
@@ -41,6 +49,7 @@ __all__ = [
     "BaseUrl",
     "Call",
     "Effect",
+    "HttpOptions",
     "Meaning",
     "Meanings",
     "SecretReference",

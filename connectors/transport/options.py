@@ -36,15 +36,20 @@ def _without_user(value: str) -> str:
 BaseUrl = Annotated[str, AfterValidator(_without_user)]
 
 
-class TransportOptions(BaseModel):
-    """What every connector that speaks HTTP takes; its Options inherit it."""
-
+class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
+
+class _Addresses(_Section):
     url: BaseUrl
     """Where the backend is, like `https://ca.example.org:8443`."""
     other_urls: tuple[BaseUrl, ...] = ()
     """Other addresses of the same backend, to which a redirect or a URL inside an answer may lead. None else is asked."""
+
+
+class HttpOptions(_Section):
+    """How any server is reached, wherever it is: TLS, a proxy, deadlines."""
+
     allow_http: bool = False
     """Plain HTTP to another machine: whoever is on the way reads our credentials."""
     ca_file: Path | None = None
@@ -76,6 +81,23 @@ class TransportOptions(BaseModel):
             raise ValueError("client_key_passphrase is set without client_key")
         if self.proxy_credentials and not self.proxy:
             raise ValueError("proxy_credentials is set without proxy")
+        return self
+
+    def to_server(self, url: str, *other_urls: str) -> TransportOptions:
+        """The same, of one server.
+
+        Raises:
+            ValueError: the address is none, or is open to whoever is on the way.
+        """
+        own = {name: getattr(self, name) for name in HttpOptions.model_fields}
+        return TransportOptions(url=url, other_urls=other_urls, **own)
+
+
+class TransportOptions(HttpOptions, _Addresses):
+    """What every connector that speaks HTTP takes; its Options inherit it."""
+
+    @model_validator(mode="after")
+    def _closed(self) -> Self:
         if not self.allow_http and any(_is_open(httpx.URL(each)) for each in (self.url, *self.other_urls)):
             raise ValueError("http:// to another machine: use https://, or set allow_http = true")
         return self
