@@ -171,6 +171,7 @@ def _merged(grants: Sequence[Grant]) -> Verdict:
         for key, value in grant.attributes.items():
             if attributes.setdefault(key, value) != value:
                 return Deny(detail=f"the validators disagree on {key!r}")
+    wishes = [grant.validity for grant in grants if grant.validity is not None]
     spends = [grant.spend for grant in grants if grant.spend is not None]
     if len(spends) > 1:
         return Deny(detail="more than one validator has a one-time secret to spend")
@@ -181,4 +182,5 @@ def _merged(grants: Sequence[Grant]) -> Verdict:
         spend=spends[0] if spends else None,
         notify=tuple(each for grant in grants for each in grant.notify),
         needs_approval=any(grant.needs_approval for grant in grants),
+        validity=min(wishes, default=None),
     )

@@ -64,12 +64,19 @@ class Decision:
 
 
 def decide(
-    enrolment: Enrolment, grant: Grant, profile: Profile, now: datetime, *, explicit_contents: bool = True
+    enrolment: Enrolment,
+    grant: Grant,
+    profile: Profile,
+    now: datetime,
+    *,
+    explicit_contents: bool = True,
+    explicit_validity: bool = True,
 ) -> Decision:
     """What an authenticated request may have.
 
     Without `explicit_contents` the connector copies from the CSR and leaves nothing out: everything that would be left
-    out is refused instead.
+    out is refused instead. Without `explicit_validity` it decides itself how long a certificate is valid, and a wish of the
+    grant counts for nothing.
 
     Raises:
         Refused: a rule says no.
@@ -84,7 +91,7 @@ def decide(
         rule(enrolment, strict)
     return Decision(
         csr=enrolment.csr.der,
-        contents=_contents(enrolment.csr, profile),
+        contents=_contents(enrolment.csr, profile, grant.validity if explicit_validity else None),
         grant=grant,
         profile=profile.name,
         decided_at=now,
@@ -134,14 +141,15 @@ def _check_grant(enrolment: Enrolment, grant: Grant, profile: Profile) -> None:
         raise Refused(Reason.SIGNER_KEY_DIFFERS)
 
 
-def _contents(csr: Csr, profile: Profile) -> ApprovedContents:
+def _contents(csr: Csr, profile: Profile, wish: timedelta | None) -> ApprovedContents:
+    longest = timedelta(days=profile.default_validity_days)
     return ApprovedContents(
         subject=tuple(tuple(NameAttribute(each.oid, each.value, each.tag) for each in rdn) for rdn in csr.subject),
         subject_alternative_names=_names(csr),
         spki=csr.spki,
         key_usage=granted_key_usage(csr, profile),
         extended_key_usage=granted_extended_key_usage(csr, profile),
-        validity=timedelta(days=profile.default_validity_days),
+        validity=longest if wish is None else min(wish, longest),
         sid=granted_sid(csr, profile),
     )
 

@@ -46,6 +46,8 @@ class Grant:
         spend: a one-time secret to spend.
         notify: whom to tell of the outcome.
         needs_approval: a person decides before the CA is asked.
+        validity: how long the certificate is wanted to be valid, by whoever manages the device; never longer than the
+            profile allows.
     """
 
     method: str
@@ -54,3 +56,4 @@ class Grant:
     spend: Spend | None = None
     notify: tuple[Notify, ...] = ()
     needs_approval: bool = False
+    validity: timedelta | None = None

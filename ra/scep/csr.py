@@ -5,7 +5,7 @@ RFC 2986; RFC 8894 §3.3.1 and §2.3 (challengePassword), §7.3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
@@ -102,6 +102,7 @@ class Csr:
         basic_constraints_ca: True when CA:TRUE is asked for.
         extensions: every requested extension, those read above included.
         attributes: OIDs of the CSR's attributes.
+        pairs: names and values that Windows adds (szOID_ENROLLMENT_NAME_VALUE_PAIR), as far as they read.
         oddities: what is unusual about it, in words.
     """
 
@@ -119,6 +120,7 @@ class Csr:
     basic_constraints_ca: bool
     extensions: tuple[RequestedExtension, ...]
     attributes: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
     oddities: tuple[str, ...] = ()
 
 
@@ -161,6 +163,7 @@ def read_csr(der: bytes) -> Csr:
         basic_constraints_ca=bool(_optional(_read_basic_constraints, by_oid.get(_BASIC_CONSTRAINTS))),
         extensions=extensions,
         attributes=tuple(each.type.dotted_string for each in attributes),
+        pairs=_read_pairs(attributes),
         oddities=_oddities(info, subject, attributes),
     )
 
@@ -184,6 +187,21 @@ def _only(attributes: list[asn1.Attribute], *oids: str) -> asn1.Node | None:
 def _read_challenge(attributes: list[asn1.Attribute]) -> str | None:
     value = _only(attributes, Oid.CHALLENGE_PASSWORD)
     return None if value is None else x509.text(asn1.tag(value), asn1.value(value))
+
+
+def _read_pairs(attributes: list[asn1.Attribute]) -> tuple[tuple[str, str], ...]:
+    """They are wishes alone, and may be left out of account: what does not read is none."""
+    values = [each.values for each in attributes if each.type.dotted_string == Oid.MS_NAME_VALUE_PAIR]
+    return tuple(pair for each in values for pair in _pairs_of(each))
+
+
+def _pairs_of(values: asn1.Node) -> Iterator[tuple[str, str]]:
+    for each in asn1.set_elements(values):
+        try:
+            name, value = (x509.text(node[0], ber.value_of(node)) for node in asn1.elements(each))
+        except (Malformed, ValueError):
+            continue
+        yield name, value
 
 
 def _read_extensions(attributes: list[asn1.Attribute]) -> tuple[RequestedExtension, ...]:

@@ -90,8 +90,14 @@ class Enrolments:
                 raise Unavailable(detail, seconds)
 
     def _decide(self, endpoint: Endpoint, request: Enrolment, grant: Grant) -> Decision:
-        explicit = endpoint.backend.can(Capability.EXPLICIT_CONTENTS)
-        return decide(request, grant, endpoint.profile, self._clock.now(), explicit_contents=explicit)
+        return decide(
+            request,
+            grant,
+            endpoint.profile,
+            self._clock.now(),
+            explicit_contents=endpoint.backend.can(Capability.EXPLICIT_CONTENTS),
+            explicit_validity=endpoint.backend.can(Capability.NOT_AFTER),
+        )
 
     @asynccontextmanager
     async def _recording_refusals(self, endpoint: Endpoint, request: Enrolment, grant: Grant) -> AsyncIterator[None]:
