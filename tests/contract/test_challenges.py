@@ -72,6 +72,8 @@ def unreached(options: Any) -> Any:
 
 def connected(kind: str, secrets: AnySecrets) -> Validator:
     plugin, options = registry.load(kind), unreached(documented_options(kind))
+    if "proxy" in plugin.options.model_fields:  # whose addresses are not in the configuration, but Microsoft's own
+        options["proxy"] = NOWHERE
     return asyncio.run(plugin.connect(plugin.options.model_validate(options), secrets.services()))
 
 

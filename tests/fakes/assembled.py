@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from connectors.api import Connector
 from ra.bootstrap.work import Work, build_work
-from ra.challenge.api import Attempt, Deny, Verdict
+from ra.challenge.api import Attempt, Deny, Validator, Verdict
 from ra.challenge.combine import Checked
 from ra.client.authority import CaCertificates, read_ca_certificates
 from ra.journal.audit import OPENED, list_events
@@ -172,6 +172,7 @@ async def assembled(
     ca: pki.FakeCa,
     *,
     challenge: bool = True,
+    asks: Callable[[FakeClock], Awaitable[Validator]] | None = None,
     resubmit_after: timedelta | None = None,
     max_concurrent: int = 20,
     max_enrolments_in_flight: int = 1000,
@@ -179,11 +180,15 @@ async def assembled(
     patience_seconds: float = PATIENCE_SECONDS,
     **rules: Any,
 ) -> AsyncIterator[Assembled]:
-    """Over a journal, in `directory` where `url` does not say otherwise; `rules` are the profile's."""
+    """Over a journal, in `directory` where `url` does not say otherwise; `rules` are the profile's.
+
+    `asks` makes another validator than the one challenge; it is called `shared` too.
+    """
     Journal.create(url, directory=directory)
     journal = await Journal.open(url, directory=directory, patience_seconds=patience_seconds, companion=Chain())
     clock, counts, validator = FakeClock(pki.NOW), Counts(), OneChallenge()
-    checked = Checked("shared", validator, log_error=lambda *_: None)
+    asked = await asks(clock) if asks else validator
+    checked = Checked("shared", asked, log_error=lambda *_: None)
     backend = Backend(
         name="lab",
         connector=connector,
@@ -214,5 +219,6 @@ async def assembled(
     yield Assembled(journal=journal, endpoint=endpoint, validator=validator, work=work, clock=clock, counts=counts)
     await work.background.drain()
     await work.deliveries.drain()
+    await checked.aclose()
     if journal.is_alive:
         await journal.aclose()
