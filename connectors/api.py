@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from uuid import UUID
 
 
@@ -223,10 +223,25 @@ class Health:
     ready: bool
     detail: str
     ca_not_after: datetime | None = None
+    fault: ConnectorError | None = None
+    """What kept it from being asked."""
+
+    @classmethod
+    def failed(cls, error: ConnectorError, ca_not_after: datetime | None = None) -> Self:
+        """The health of a backend that cannot be asked."""
+        return cls(ready=False, detail=f"{type(error).__name__}: {error}", ca_not_after=ca_not_after, fault=error)
 
 
 class ConnectorError(Exception):
-    """Root of the errors a connector may raise; anything else is a fault of the connector."""
+    """Root of the errors a connector may raise; anything else is a fault of the connector.
+
+    Attributes:
+        settings: keys of the connector's options that are to be looked at first.
+    """
+
+    def __init__(self, detail: str, *, settings: tuple[str, ...] = ()) -> None:
+        super().__init__(detail)
+        self.settings = settings
 
 
 class BackendUnavailable(ConnectorError):
@@ -237,8 +252,15 @@ class BackendUnavailable(ConnectorError):
         maybe_issued: True once the request may have reached the backend.
     """
 
-    def __init__(self, detail: str, *, maybe_issued: bool, retry_after_seconds: int | None = None) -> None:
-        super().__init__(detail)
+    def __init__(
+        self,
+        detail: str,
+        *,
+        maybe_issued: bool,
+        retry_after_seconds: int | None = None,
+        settings: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(detail, settings=settings)
         self.maybe_issued = maybe_issued
         self.retry_after_seconds = retry_after_seconds
 
@@ -343,6 +365,13 @@ class Connector(Protocol):
     async def health(self) -> Health:
         """Whether the backend can issue now; never raises ConnectorError."""
 
+    async def rehearse(self) -> None:
+        """Asks what an operator wants to know before the first device does, and `health` does not: nothing is issued.
+
+        Raises:
+            ConnectorError: an enrolment would meet it too.
+        """
+
     async def aclose(self) -> None:
         """Gives up what is held open."""
 
@@ -360,6 +389,9 @@ class NoCapabilities:
     @property
     def may_drop(self) -> frozenset[str]:
         return frozenset()
+
+    async def rehearse(self) -> None:
+        """What `health` asks is all that can be asked."""
 
     async def poll(self, reference: str, request: IssueRequest) -> IssueResult:
         raise self._lacks(Capability.POLL)

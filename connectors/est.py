@@ -28,6 +28,7 @@ from pydantic import Field, model_validator
 from connectors import certificates
 from connectors.api import (
     ApprovedContents,
+    AuthFailed,
     Capability,
     ConnectorError,
     Health,
@@ -103,7 +104,9 @@ async def connect(options: Options, services: Services) -> EstCa:
     if options.ca_chain is not None:
         found = read_certificates(services.directory / options.ca_chain)
         chain = tuple(each.public_bytes(Encoding.DER) for each in found)
-    return EstCa(options, services, Transport(options, services), authorization, chain)
+    credentials = ("user", "password") if authorization else ("client_certificate",)
+    transport = Transport(options, services, credentials=credentials)
+    return EstCa(options, services, transport, authorization, chain)
 
 
 class EstCa(NoCapabilities):
@@ -151,10 +154,20 @@ class EstCa(NoCapabilities):
         try:
             not_after = certificates.load((await self.ca_chain())[0]).not_valid_after_utc
         except ConnectorError as error:
-            return Health(ready=False, detail=f"{type(error).__name__}: {error}")
+            return Health.failed(error)
         if self._services.now() >= not_after:
             return Health(ready=False, detail=f"the CA ran out at {not_after}", ca_not_after=not_after)
         return Health(ready=True, detail="the server hands out its CA", ca_not_after=not_after)
+
+    async def rehearse(self) -> None:
+        """Sends what is no CSR: an EST server looks at who asks first. What else it says to that is no matter."""
+        for label in {self._options.label, self._options.ra_label or self._options.label}:
+            try:
+                await self._transport.call(self._enrolment(label, b"none", Effect.REPEATABLE))
+            except (AuthFailed, Misconfigured):
+                raise
+            except ConnectorError:
+                continue
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -165,17 +178,7 @@ class EstCa(NoCapabilities):
 
     async def _enrol(self, request: IssueRequest, label: str | None) -> IssueResult:
         chain = self._chains.get(label) or await self._chain_of(label)
-        answer = await self._transport.call(
-            Call(
-                operation="simpleenroll",
-                effect=Effect.ISSUES,
-                method="POST",
-                url=_path(label, "simpleenroll"),
-                headers=self._headers(),
-                content=b64encode(request.csr),
-                statuses={400: _of_400},
-            )
-        )
+        answer = await self._transport.call(self._enrolment(label, request.csr, Effect.ISSUES))
         if answer.status == _ACCEPTED:
             seconds = answer.retry_after_seconds
             return Pending(
@@ -185,6 +188,18 @@ class EstCa(NoCapabilities):
         if not answer.is_success:
             return Rejected(rejection=Rejection.OTHER, detail=answer.first_line())
         return self._issued(self._bag(answer), request.contents.spki, chain, label)
+
+    def _enrolment(self, label: str | None, csr: bytes, effect: Effect) -> Call:
+        return Call(
+            operation="simpleenroll",
+            effect=effect,
+            method="POST",
+            url=_path(label, "simpleenroll"),
+            headers=self._headers(),
+            content=b64encode(csr),
+            statuses={400: _of_400},
+            settings=("label", "ra_label") if self._options.ra_label else ("label",),
+        )
 
     def _headers(self) -> dict[str, str | Secret]:
         # RFC 8951 does away with the transfer encoding; servers of RFC 7030 may look for it.
@@ -206,7 +221,9 @@ class EstCa(NoCapabilities):
 
     async def _chain_of(self, label: str | None) -> tuple[bytes, ...]:
         """The chain, asked for anew; as it is configured, where it is."""
-        call = Call(operation="cacerts", effect=Effect.REPEATABLE, url=_path(label, "cacerts"))
+        call = Call(
+            operation="cacerts", effect=Effect.REPEATABLE, url=_path(label, "cacerts"), settings=("label", "url")
+        )
         bag = self._bag(await self._transport.call(call))
         chain = self._configured_chain or self._chain_in(bag)
         self._chains[label] = chain

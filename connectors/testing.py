@@ -236,6 +236,10 @@ class ConnectorContract:
 
         assert health.ready, health.detail
 
+    @_with_connector
+    async def test_a_rehearsal_finds_nothing_wrong(self, connector: Connector) -> None:
+        await connector.rehearse()
+
     # ---------------------------------------------------------------- issuing
 
     @_with_connector

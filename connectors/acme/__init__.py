@@ -184,7 +184,7 @@ class AcmeCa(NoCapabilities):
             await self._session.refresh()
             account = await self._session.account()
         except ConnectorError as error:
-            return Health(ready=False, detail=f"{type(error).__name__}: {error}", ca_not_after=not_after)
+            return Health.failed(error, not_after)
         return Health(ready=True, detail=f"the account is {account}", ca_not_after=not_after)
 
     async def aclose(self) -> None:

@@ -232,13 +232,14 @@ _REFUSALS_OF_FINALIZE = {
     "malformed": Rejection.CSR,
 }
 
-_HINTS = {
-    "externalAccountRequired": "set eab_key_id and eab_hmac_key",
-    "userActionRequired": "the CA wants something done: look at the page that it names",
-    "invalidContact": "mend contact",
-    "unsupportedContact": "mend contact",
-    "invalidProfile": "mend profile",
+_HINTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "externalAccountRequired": ("set eab_key_id and eab_hmac_key", ("eab_key_id", "eab_hmac_key")),
+    "userActionRequired": ("the CA wants something done: look at the page that it names", ("terms_of_service_agreed",)),
+    "invalidContact": ("mend contact", ("contact",)),
+    "unsupportedContact": ("mend contact", ("contact",)),
+    "invalidProfile": ("mend profile", ("profile",)),
 }
+"""What to do, and the options that it is done with."""
 
 
 def problem_of(answer: Answer) -> Problem | None:
@@ -282,12 +283,12 @@ def error_of(problem: Problem, where: str) -> ConnectorError:
     detail = f"{where}: {problem}"
     match problem.kind:
         case "unauthorized" | "accountDoesNotExist":
-            return AuthFailed(detail)
+            return AuthFailed(detail, settings=("account_key", "eab_key_id", "eab_hmac_key"))
         case "serverInternal" | "orderNotReady" | "badNonce":
             return BackendUnavailable(detail, maybe_issued=False)
         case kind:
-            hint = _HINTS.get(kind)
-            return Misconfigured(f"{detail}; {hint}" if hint else detail)
+            hint, settings = _HINTS.get(kind, ("", ("url",)))
+            return Misconfigured(f"{detail}; {hint}" if hint else detail, settings=settings)
 
 
 def refusal(problem: Problem, where: str, *, of_finalize: bool = False) -> NotIssuable | ConnectorError:

@@ -106,7 +106,9 @@ async def connect(options: Options, services: Services) -> CfsslCa:
     if options.ca_chain is not None:
         found = read_certificates(services.directory / options.ca_chain)
         above = tuple(each.public_bytes(Encoding.DER) for each in found)
-    transport = Transport(options, services, statuses=answers.STATUSES, explain=answers.explain)
+    transport = Transport(
+        options, services, statuses=answers.STATUSES, explain=answers.explain, credentials=("auth_key",)
+    )
     return CfsslCa(options, services, transport, key, above)
 
 
@@ -184,10 +186,16 @@ class CfsslCa(NoCapabilities):
             looked_at = [await self._look_at(each) for each in profiles if each is not None]
             not_after = certificates.load(looked_at[0].chain[0]).not_valid_after_utc
         except ConnectorError as error:
-            return Health(ready=False, detail=f"{type(error).__name__}: {error}")
+            return Health.failed(error)
         if self._services.now() >= not_after:
             return Health(ready=False, detail=f"the CA ran out at {not_after}", ca_not_after=not_after)
         return Health(ready=True, detail="CFSSL knows our profiles", ca_not_after=not_after)
+
+    async def rehearse(self) -> None:
+        """Has each profile sign what is no CSR: CFSSL looks at our key first."""
+        for name in {self._options.profile, self._options.signing_profile, self._options.encryption_profile} - {None}:
+            nothing = {"certificate_request": "none", "profile": name, "label": self._options.label}
+            await self._transport.call(self._call(nothing))
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -207,6 +215,10 @@ class CfsslCa(NoCapabilities):
         }
         return special.get(contents.key_usage) or options.profile
 
+    def _setting_of(self, profile: str) -> str:
+        named = ("profile", "signing_profile", "encryption_profile")
+        return next((each for each in named if getattr(self._options, each) == profile), "profile")
+
     async def _look_at(self, name: str) -> _Profile:
         """Asks about a profile, and about the default, which a profile that is unknown looks like.
 
@@ -218,7 +230,8 @@ class CfsslCa(NoCapabilities):
         if name and (info.usages, info.expiry) == (default.usages, default.expiry):
             raise Misconfigured(
                 f'CFSSL has no profile "{name}", or one that is the same as its default, which it would issue by; '
-                "write no profile where the default is meant"
+                "write no profile where the default is meant",
+                settings=(self._setting_of(name),),
             )
         profile = _Profile(chain=self._chain_of(info), validity=answers.duration(info.expiry or default.expiry))
         self._profiles[name] = profile

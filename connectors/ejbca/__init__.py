@@ -60,7 +60,7 @@ from connectors.ejbca.contents import (
     username,
 )
 from connectors.ejbca.requests import EndEntity
-from connectors.ejbca.session import ClientCredentialsLogin, Login, Session, check_login
+from connectors.ejbca.session import ClientCredentialsLogin, Login, Session, check_login, keys_of
 from connectors.transport import Answer, Call, Transport, TransportOptions
 
 _ACCEPTED, _SERVER_ERROR = 202, 500
@@ -136,7 +136,9 @@ async def connect(options: Options, services: Services) -> EjbcaCa:
     reached = options
     if isinstance(options.login, ClientCredentialsLogin):
         reached = options.model_copy(update={"other_urls": (*options.other_urls, options.login.token_url)})
-    transport = Transport(reached, services, statuses=answers.STATUSES, explain=answers.explain)
+    transport = Transport(
+        reached, services, statuses=answers.STATUSES, explain=answers.explain, credentials=keys_of(options.login)
+    )
     return EjbcaCa(options, services, Session(options.login, transport, services))
 
 
@@ -256,7 +258,7 @@ class EjbcaCa(NoCapabilities):
             status = (await self._session.call(requests.get("health", "v1/certificate/status"))).parse(answers.Status)
             not_after = (await self._authority()).expiration_date
         except ConnectorError as error:
-            return Health(ready=False, detail=f"{type(error).__name__}: {error}")
+            return Health.failed(error)
         if self._services.now() >= not_after:
             return Health(ready=False, detail=f"the CA ran out at {not_after}", ca_not_after=not_after)
         return Health(ready=status.status == "OK", detail=f"{status.status}: {status.revision}", ca_not_after=not_after)
@@ -356,7 +358,8 @@ class EjbcaCa(NoCapabilities):
             shown = ", ".join(f'"{each.name}"' for each in all_of_them) or "none"
             raise Misconfigured(
                 f'{self._services.name}: EJBCA shows us no CA named "{name}", but {shown}: '
-                "set certificate_authority, or give our role access to it"
+                "set certificate_authority, or give our role access to it",
+                settings=("certificate_authority",),
             )
         return found
 

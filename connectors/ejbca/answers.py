@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationError
 
 from connectors.api import Misconfigured, ProtocolViolation, Rejected, Rejection
 from connectors.certificates import from_pem, load
-from connectors.transport import Answer, AnswerModel, Meaning, Meanings, shown
+from connectors.transport import Answer, AnswerModel, Meaning, Meanings, pointing, shown
 
 ACTIVE = "CERT_ACTIVE"
 _LAYERS = 2
@@ -187,9 +187,22 @@ def refusal(answer: Answer, where: str) -> Rejected:
         return Rejected(rejection=Rejection.POLICY, detail=text)
     rejection = next((each for part, each in _REFUSALS if part.lower() in lower), None)
     if rejection is None:
-        hint = f"; {_APPROVALS}" if "since approvals are enabled" in lower else ""
-        raise Misconfigured(f"{where} answered {answer.status}: {text}{hint}")
+        hint, settings = "", _settings_in(lower)
+        if "since approvals are enabled" in lower:
+            hint, settings = f"; {_APPROVALS}", ("enrolment",)
+        raise Misconfigured(pointing(f"{where} answered {answer.status}: {text}{hint}", settings), settings=settings)
     return Rejected(rejection=rejection, detail=text)
+
+
+def _settings_in(sentence: str) -> tuple[str, ...]:
+    """Which options a sentence of EJBCA's, in small letters, is about; where it does not say, all it may be about."""
+    words = (
+        ("end entity profile", "end_entity_profile"),
+        ("certificate profile", "certificate_profile"),
+        ("ca with name", "certificate_authority"),
+    )
+    found = tuple(setting for part, setting in words if part in sentence)
+    return found or ("certificate_profile", "end_entity_profile", "certificate_authority")
 
 
 def binary(text: str) -> bytes:

@@ -32,7 +32,7 @@ class EndEntity:
 
 
 def get(operation: str, url: str, statuses: Meanings | None = None) -> Call:
-    return Call(operation=operation, effect=Effect.REPEATABLE, url=url, statuses=statuses or {})
+    return Call(operation=operation, effect=Effect.REPEATABLE, url=url, statuses=statuses or {}, settings=("url",))
 
 
 def enroll(entity: EndEntity, not_after: datetime | None) -> Call:

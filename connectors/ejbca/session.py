@@ -57,6 +57,17 @@ class _Held:
     good_until: datetime | None
 
 
+def keys_of(login: Login | None) -> tuple[str, ...]:
+    """The keys of the options that say who we are."""
+    match login:
+        case TokenLogin():
+            return ("login.token",)
+        case ClientCredentialsLogin():
+            return "login.client_id", "login.client_secret"
+        case None:
+            return "client_certificate", "login"
+
+
 class Session:
     """Sends calls as somebody whom EJBCA knows."""
 

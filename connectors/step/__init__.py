@@ -21,12 +21,14 @@ from urllib.parse import quote
 
 from connectors import certificates
 from connectors.api import (
+    AuthFailed,
     Capability,
     ConnectorError,
     Health,
     Issued,
     IssueRequest,
     IssueResult,
+    Misconfigured,
     NoCapabilities,
     ProtocolViolation,
     Rejected,
@@ -73,7 +75,10 @@ async def connect(options: Options, services: Services) -> StepCa:
         Misconfigured: one of them cannot be read, or they do not go together.
     """
     signer = open_provisioner(options.provisioner, options.url, services)
-    transport = Transport(options, services, statuses=answers.STATUSES, explain=answers.explain)
+    credentials = ("provisioner.name", "provisioner.key")
+    transport = Transport(
+        options, services, statuses=answers.STATUSES, explain=answers.explain, credentials=credentials
+    )
     return StepCa(options, services, signer, transport)
 
 
@@ -111,6 +116,7 @@ class StepCa(NoCapabilities):
                 effect=Effect.ISSUES,
                 method="POST",
                 url="1.0/sign",
+                settings=("provisioner", "template"),
                 json=body,
                 statuses=answers.SIGN_STATUSES,
             )
@@ -161,10 +167,10 @@ class StepCa(NoCapabilities):
             not_after = certificates.load((await self.ca_chain())[0]).not_valid_after_utc
             if self._services.now() >= not_after:
                 return Health(ready=False, detail=f"the CA ran out at {not_after}", ca_not_after=not_after)
-            wrong = await self._wrong_with_provisioner()
+            await self._check_provisioner()
         except ConnectorError as error:
-            return Health(ready=False, detail=f"{type(error).__name__}: {error}")
-        return Health(ready=not wrong, detail=wrong or "step-ca has our provisioner", ca_not_after=not_after)
+            return Health.failed(error)
+        return Health(ready=True, detail="step-ca has our provisioner", ca_not_after=not_after)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -190,15 +196,24 @@ class StepCa(NoCapabilities):
         answer = await self._transport.call(Call(operation="chain", effect=Effect.REPEATABLE, url=f"1.0/{kind}"))
         return certificates.from_pem(*answer.parse(answers.Certificates).certificates)
 
-    async def _wrong_with_provisioner(self) -> str:
-        """What step-ca's list of provisioners says against ours; nothing, where all is well."""
+    async def _check_provisioner(self) -> None:
+        """Looks for ours in step-ca's list.
+
+        Raises:
+            AuthFailed: it is not there, or has another key.
+            Misconfigured: it has no template.
+        """
         ours = self._options.provisioner
         for each in await self._provisioners():
             if each.type.lower() == ours.type and each.name == ours.name and self._has_our_key(each):
                 if self._options.template != "default" and not each.has_template:
-                    return f'the provisioner "{ours.name}" has no template: give it one, or set template = "default"'
-                return ""
-        return f'step-ca has no {ours.type} provisioner named "{ours.name}" with our key'
+                    detail = f'the provisioner "{ours.name}" has no template: give it one, or set template = "default"'
+                    raise Misconfigured(detail, settings=("template",))
+                return
+        raise AuthFailed(
+            f'step-ca has no {ours.type} provisioner named "{ours.name}" with our key',
+            settings=("provisioner.name", "provisioner.key"),
+        )
 
     def _has_our_key(self, provisioner: answers.Provisioner) -> bool:
         key_id = self._signer.header.get("kid")

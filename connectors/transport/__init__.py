@@ -32,7 +32,7 @@ from tenacity import (
 
 from connectors.api import BackendUnavailable, ConnectorError, Misconfigured, ProtocolViolation, Services
 from connectors.transport.calls import Answer, AnswerModel, Call, Effect, Meaning, Meanings, Wire, shown, to_wire
-from connectors.transport.meanings import COMMON, error_of, fault_of, meaning_of
+from connectors.transport.meanings import COMMON, error_of, fault_of, meaning_of, pointing
 from connectors.transport.options import (
     BaseUrl,
     HttpOptions,
@@ -55,6 +55,7 @@ __all__ = [
     "SecretReference",
     "Transport",
     "TransportOptions",
+    "pointing",
     "read_secret",
     "shown",
 ]
@@ -92,6 +93,7 @@ class Transport:
         *,
         statuses: Meanings | None = None,
         explain: Callable[[Answer], str] = Answer.first_line,
+        credentials: tuple[str, ...] = (),
         http: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Reads the files that the options name.
@@ -101,6 +103,7 @@ class Transport:
             services: of the connector.
             statuses: what statuses mean to this backend, before the common table.
             explain: what an answer says, for the operator; its secrets are taken out afterwards.
+            credentials: keys of the options that say who we are, to be looked at where we are not let in.
             http: instead of the network.
 
         Raises:
@@ -112,6 +115,7 @@ class Transport:
         self._services = services
         self._statuses = statuses or {}
         self._explain = explain
+        self._credentials = credentials
         self._client = open_client(options, services, http)
 
     def __repr__(self) -> str:
@@ -189,7 +193,14 @@ class Transport:
             return answer
         progress.undone = meaning is Meaning.AGAIN
         detail = f"{self._where(call, url)} answered {answer.status}: {self._said(answer, wire)}"
-        raise error_of(meaning, answer, detail, issues=call.effect is Effect.ISSUES)
+        raise error_of(
+            meaning,
+            answer,
+            detail,
+            issues=call.effect is Effect.ISSUES,
+            settings=call.settings,
+            credentials=self._credentials,
+        )
 
     async def _exchange(self, call: Call, url: str, wire: Wire, progress: _Progress) -> Answer:
         try:

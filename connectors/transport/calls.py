@@ -72,6 +72,7 @@ class Call:
         json, form, content: the body; at most one of the three.
         statuses: what statuses mean to this call, before the connector's own and the common table.
         follows_307: one redirect of status 307, to a host that the configuration names.
+        settings: keys of the options to look at where the backend says that there is no such thing.
     """
 
     operation: str
@@ -84,6 +85,7 @@ class Call:
     content: bytes | None = field(default=None, repr=False)
     statuses: Meanings = field(default_factory=dict, repr=False)
     follows_307: bool = False
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

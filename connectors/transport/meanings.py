@@ -56,8 +56,19 @@ def meaning_of(answer: Answer, *tables: Meanings) -> Meaning:
     return _BY_CLASS.get(answer.status // 100, Meaning.VIOLATION)
 
 
-def error_of(meaning: Meaning, answer: Answer, detail: str, *, issues: bool) -> ConnectorError:
-    """The contract's error for an answer that is no ANSWER."""
+def error_of(
+    meaning: Meaning,
+    answer: Answer,
+    detail: str,
+    *,
+    issues: bool,
+    settings: tuple[str, ...] = (),
+    credentials: tuple[str, ...] = (),
+) -> ConnectorError:
+    """The contract's error for an answer that is no ANSWER.
+
+    It names `credentials` where we are not let in, and `settings` where the backend knows no such thing.
+    """
     after = answer.retry_after_seconds
     match meaning:
         case Meaning.AGAIN | Meaning.DOWN:
@@ -67,11 +78,16 @@ def error_of(meaning: Meaning, answer: Answer, detail: str, *, issues: bool) -> 
         case Meaning.WAIT:
             return RateLimited(detail, after if after is not None else DEFAULT_WAIT_SECONDS)
         case Meaning.NOT_ALLOWED:
-            return AuthFailed(detail)
+            return AuthFailed(pointing(detail, credentials), settings=credentials)
         case Meaning.MISCONFIGURED:
-            return Misconfigured(detail)
+            return Misconfigured(pointing(detail, settings), settings=settings)
         case _:
-            return ProtocolViolation(detail)
+            return ProtocolViolation(detail, settings=("url",))
+
+
+def pointing(detail: str, settings: tuple[str, ...]) -> str:
+    """A message that says which settings to look at."""
+    return f"{detail} (see {', '.join(settings)})" if settings else detail
 
 
 def fault_of(fault: Exception, where: str, *, maybe_issued: bool) -> ConnectorError:
@@ -81,23 +97,31 @@ def fault_of(fault: Exception, where: str, *, maybe_issued: bool) -> ConnectorEr
         if isinstance(each, ssl.SSLCertVerificationError):
             why = each.verify_message.rstrip(".")
             return Misconfigured(
-                f"{where}: the server's certificate does not verify ({why}); set ca_file, or its name in url"
+                f"{where}: the server's certificate does not verify ({why}); set ca_file, or its name in url",
+                settings=("ca_file", "url"),
             )
         if isinstance(each, ssl.SSLError) and _is_about_our_certificate(each):
-            return AuthFailed(f"{where}: the server wants another client_certificate ({each.reason})")
+            return AuthFailed(
+                f"{where}: the server wants another client_certificate ({each.reason})",
+                settings=("client_certificate",),
+            )
     # Libraries wrap "Connection refused" into "All connection attempts failed": the last one says why.
     reason = next(filter(None, map(_reason, reversed(causes))), type(fault).__name__)
     match fault:
         case httpx.ProxyError() if reason.startswith("407"):
-            return AuthFailed(f"{where}: the proxy does not accept proxy_credentials: {reason}")
+            detail = f"{where}: the proxy does not accept proxy_credentials: {reason}"
+            return AuthFailed(detail, settings=("proxy_credentials",))
         case httpx.ProxyError():
-            return BackendUnavailable(f"{where}: the proxy refuses: {reason}", maybe_issued=False)
+            return BackendUnavailable(
+                f"{where}: the proxy refuses: {reason}", maybe_issued=False, settings=("proxy", "url")
+            )
         case httpx.UnsupportedProtocol() | httpx.LocalProtocolError() | httpx.InvalidURL():
-            return Misconfigured(f"{where}: {reason}")
+            return Misconfigured(f"{where}: {reason}", settings=("url",))
         case TimeoutError() | httpx.TimeoutException():
-            return BackendUnavailable(f"{where}: no answer in time", maybe_issued=maybe_issued)
+            reason = "no answer in time"
         case _:
-            return BackendUnavailable(f"{where}: {reason}", maybe_issued=maybe_issued)
+            pass
+    return BackendUnavailable(f"{where}: {reason}", maybe_issued=maybe_issued, settings=("url",))
 
 
 def _reason(error: BaseException) -> str:

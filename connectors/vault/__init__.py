@@ -46,7 +46,7 @@ from connectors.api import (
 from connectors.transport import Answer, Effect, Meaning, Meanings, Transport, TransportOptions
 from connectors.vault import answers
 from connectors.vault.contents import NotSayable, RoleAttribute, parameters
-from connectors.vault.login import CertLogin, Login, Mount, Segment, Session, check_login
+from connectors.vault.login import CertLogin, Login, Mount, Segment, Session, check_login, keys_of
 from connectors.vault.requests import get, post
 
 _PAGE = 1000
@@ -98,7 +98,9 @@ async def connect(options: Options, services: Services) -> VaultCa:
         Misconfigured: one of them cannot be read.
     """
     check_login(options.login, services)
-    transport = Transport(options, services, statuses=answers.STATUSES, explain=answers.explain)
+    transport = Transport(
+        options, services, statuses=answers.STATUSES, explain=answers.explain, credentials=keys_of(options.login)
+    )
     return VaultCa(options, services, Session(options.login, transport, services, options.namespace))
 
 
@@ -131,12 +133,10 @@ class VaultCa(NoCapabilities):
             body = parameters(request, self._options.from_role)
         except NotSayable as error:
             return Rejected(rejection=error.rejection, detail=str(error))
-        path = f"{self._issuer(self._options.issuer)}/sign/{self._role(request.contents)}"
-        answer = await self._session.call(
-            post("sign", path, body, effect=Effect.ISSUES, statuses={400: Meaning.ANSWER})
-        )
+        role = self._role(request.contents)
+        answer = await self._sign(role, body, Effect.ISSUES)
         if not answer.is_success:
-            return answers.refusal(answer, f"{self._services.name}: sign at {answer.url}")
+            return answers.refusal(answer, f"{self._services.name}: sign at {answer.url}", role)
         signed = answer.parse(answers.Signed).data
         certificate = answers.certificates(signed.certificate)[0]
         chain = answers.chain(signed.issuing_ca, signed.ca_chain)
@@ -203,8 +203,15 @@ class VaultCa(NoCapabilities):
                 return Health(ready=False, detail=f"the issuer ran out at {not_after}", ca_not_after=not_after)
             await self._session.call(get("lookup", "v1/auth/token/lookup-self"))
         except ConnectorError as error:
-            return Health(ready=False, detail=f"{type(error).__name__}: {error}")
+            return Health.failed(error)
         return Health(ready=True, detail=f"Vault {server.version} lets us in", ca_not_after=not_after)
+
+    async def rehearse(self) -> None:
+        """Asks each role to sign nothing at all: Vault looks for the role first, and then for a CSR."""
+        for role in ("role", "signing_role", "encryption_role", "ra_role"):
+            if getattr(self._options, role) is not None:
+                answer = await self._sign(role, {"csr": ""}, Effect.REPEATABLE)
+                answers.refusal(answer, f"{self._services.name}: sign at {answer.url}", role)
 
     async def aclose(self) -> None:
         await self._session.transport.aclose()
@@ -213,16 +220,30 @@ class VaultCa(NoCapabilities):
         return f"v1/{self._options.mount}/issuer/{reference}"
 
     def _role(self, contents: ApprovedContents) -> str:
-        """A role decides on the usages, so that each set of them takes a role of its own."""
-        options = self._options
-        if _CERTIFICATE_REQUEST_AGENT in contents.extended_key_usage:
-            return options.ra_role or options.role
-        special = {KeyUsage.DIGITAL_SIGNATURE: options.signing_role, KeyUsage.KEY_ENCIPHERMENT: options.encryption_role}
+        """The setting that names the role: a role decides on the usages, so that each set of them takes one of its own."""
+        special = {KeyUsage.DIGITAL_SIGNATURE: "signing_role", KeyUsage.KEY_ENCIPHERMENT: "encryption_role"}
         one = next(iter(contents.key_usage)) if len(contents.key_usage) == 1 else None
-        return (special.get(one) if one else None) or options.role
+        setting = special.get(one, "role") if one else "role"
+        if _CERTIFICATE_REQUEST_AGENT in contents.extended_key_usage:
+            setting = "ra_role"
+        return setting if getattr(self._options, setting) is not None else "role"
+
+    async def _sign(self, role_setting: str, body: dict[str, Any], effect: Effect) -> Answer:
+        path = f"{self._issuer(self._options.issuer)}/sign/{getattr(self._options, role_setting)}"
+        call = post(
+            "sign",
+            path,
+            body,
+            effect=effect,
+            statuses={400: Meaning.ANSWER},
+            settings=("issuer", "mount", role_setting),
+        )
+        return await self._session.call(call)
 
     async def _chain_of(self, issuer: str) -> tuple[bytes, ...]:
-        answer = await self._session.open_call(get("chain", f"{self._issuer(issuer)}/json"))
+        answer = await self._session.open_call(
+            get("chain", f"{self._issuer(issuer)}/json", settings=("issuer", "mount"))
+        )
         data = answer.parse(answers.Issuer).data
         return answers.chain(data.certificate, data.ca_chain)
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import Field, SecretStr, ValidationError
 
 from connectors.api import Misconfigured, ProtocolViolation, Rejected, Rejection
-from connectors.transport import Answer, AnswerModel, Meaning, Meanings, shown
+from connectors.transport import Answer, AnswerModel, Meaning, Meanings, pointing, shown
 
 
 class Errors(AnswerModel):
@@ -175,8 +175,8 @@ _REFUSALS: tuple[tuple[str, Rejection | None], ...] = (
 """Out of the sentences of a 400 that refuses to sign, the first that is found; None where the role or the CA is wrong."""
 
 
-def refusal(answer: Answer, where: str) -> Rejected:
-    """What a 400 says about a request for a certificate.
+def refusal(answer: Answer, where: str, role_setting: str) -> Rejected:
+    """What a 400 says about a request for a certificate; `role_setting` is the key that names the role.
 
     Raises:
         Misconfigured: it is not about the request, or says nothing that is known: the device is not to blame.
@@ -184,7 +184,8 @@ def refusal(answer: Answer, where: str) -> Rejected:
     text = explain(answer)
     found = next((rejection for part, rejection in _REFUSALS if part in text), None)
     if found is None:
-        raise Misconfigured(f"{where} answered 400: {text}")
+        settings = (role_setting,)
+        raise Misconfigured(pointing(f"{where} answered 400: {text}", settings), settings=settings)
     return Rejected(rejection=found, detail=text)
 
 

@@ -125,6 +125,21 @@ def _token(value: Secret, lease_seconds: int, *, renewable: bool, now: datetime)
     return _Token(value=value, lease=lease, renewable=renewable, renew_at=renew_at, ends_at=ends_at)
 
 
+def keys_of(login: Login) -> tuple[str, ...]:
+    """The keys of the options that say who we are."""
+    match login:
+        case TokenLogin():
+            return ("login.token",)
+        case AppRoleLogin():
+            return "login.role_id", "login.secret_id"
+        case KubernetesLogin() | JwtLogin():
+            return "login.role", "login.jwt"
+        case CertLogin():
+            return "login.role", "client_certificate"
+        case UserpassLogin():
+            return "login.user", "login.password"
+
+
 class Session:
     """Sends calls with a token that is good."""
 
@@ -205,7 +220,7 @@ class Session:
             return await self._look_up(read_secret(self._login.token, self._services))
         path, body = await self._credentials(self._login)
         # A 400 is what most methods say to credentials that are wrong.
-        call = post("login", path, body, statuses={400: Meaning.NOT_ALLOWED})
+        call = post("login", path, body, statuses={400: Meaning.NOT_ALLOWED}, settings=("login.mount",))
         return self._from((await self.open_call(call)).parse(LoggedIn).auth)
 
     async def _look_up(self, token: Secret) -> _Token:

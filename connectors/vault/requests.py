@@ -7,13 +7,20 @@ from typing import Any
 from connectors.transport import Call, Effect, Meanings
 
 
-def get(operation: str, url: str, *, statuses: Meanings | None = None) -> Call:
+def get(
+    operation: str,
+    url: str,
+    *,
+    statuses: Meanings | None = None,
+    settings: tuple[str, ...] = (),
+) -> Call:
     return Call(
         operation=operation,
         effect=Effect.REPEATABLE,
         url=url,
         statuses=statuses or {},
         follows_307=True,
+        settings=settings,
     )
 
 
@@ -24,6 +31,7 @@ def post(
     *,
     effect: Effect = Effect.REPEATABLE,
     statuses: Meanings | None = None,
+    settings: tuple[str, ...] = (),
 ) -> Call:
     return Call(
         operation=operation,
@@ -33,4 +41,5 @@ def post(
         json=body,
         statuses=statuses or {},
         follows_307=True,
+        settings=settings,
     )

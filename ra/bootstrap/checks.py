@@ -21,6 +21,7 @@ def prepare(configuration: Configuration) -> tuple[str, ...]:
 
     Raises:
         Misconfigured: with one line for each thing that is wrong.
+        Unavailable: a CA cannot be reached.
     """
     warnings = check(configuration)
     make_journal(configuration)
@@ -32,6 +33,7 @@ def check(configuration: Configuration) -> tuple[str, ...]:
 
     Raises:
         Misconfigured: with one line for each thing that is wrong.
+        Unavailable: a CA cannot be reached.
     """
 
     async def build_and_close() -> tuple[str, ...]:

@@ -43,6 +43,7 @@ async def build_front(configuration: Configuration, stack: AsyncExitStack, surro
 
     Raises:
         Misconfigured: with one line for each thing that is wrong.
+        Unavailable: a CA cannot be reached.
     """
     clock, warnings = surroundings.clock, list(configuration.warnings)
     backends: dict[str, Backend] = {}

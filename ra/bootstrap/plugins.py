@@ -12,14 +12,14 @@ import structlog
 from pydantic import ValidationError
 
 import connectors.registry
-from connectors.api import Connector, ConnectorError
+from connectors.api import BackendUnavailable, Connector, ConnectorError
 from connectors.api import Services as ConnectorServices
 from ra.bootstrap.clock import SystemClock
 from ra.challenge import registry as challenges
 from ra.challenge.api import OneTimeSecrets
 from ra.challenge.api import Services as ValidatorServices
 from ra.challenge.combine import Checked
-from ra.errors import Misconfigured, RaError
+from ra.errors import Misconfigured, RaError, Unavailable
 from ra.journal.writer import nothing
 from ra.settings.complaints import complaints
 from ra.settings.load import Configuration
@@ -102,8 +102,16 @@ def _options(settings: PluginSettings, model: type[Any]) -> Any:
 
 @contextmanager
 def naming(table: str) -> Iterator[None]:
-    """Says which table of the configuration an error is about."""
+    """Says which table of the configuration an error is about.
+
+    Raises:
+        Unavailable: something cannot be reached now, whatever the configuration says.
+        Misconfigured: anything else.
+    """
     try:
         yield
     except (RaError, ConnectorError) as error:
-        raise Misconfigured("\n".join(f"{table}: {line}" for line in str(error).splitlines())) from error
+        text = "\n".join(f"{table}: {line}" for line in str(error).splitlines())
+        if isinstance(error, BackendUnavailable | Unavailable):
+            raise Unavailable(text) from error
+        raise Misconfigured(text) from error

@@ -22,7 +22,8 @@ from ra.errors import Misconfigured, RaError, Unavailable
 COMMANDS = {
     "init": "Write a configuration with keys, certificates, a database and a random challenge.",
     "serve": "Serve SCEP until SIGTERM; SIGHUP replaces the workers one by one.",
-    "check-config": "Read the configuration, its keys and certificates; say what is wrong with them.",
+    "check-config": "Read the configuration, its keys and certificates, and ask the CAs; say what is wrong with them.",
+    "doctor": "Ask database, CAs and validators, look at identities and listeners; say what is wrong and what to do.",
     "client": "Ask a SCEP server, as a device would.",
     "explain": "Say in words what a SCEP message is, and what is odd about it.",
     "transactions": "List what was asked for, say how it stands, approve or deny what waits for a person.",
