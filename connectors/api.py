@@ -1,21 +1,15 @@
 """The contract between a registration authority and a certificate authority's connector.
 
-Values, errors and Protocols only; nothing here does I/O and nothing here knows SCEP. A connector is a module with
+Values and Protocols only; nothing here does I/O and nothing here knows SCEP. A connector is a module with
 
     class Options(pydantic.BaseModel)                    its block of the configuration, unknown keys forbidden
     async def connect(options, services) -> Connector    no request is sent before the first call
 
 The caller owns retries, the circuit breaker, the concurrency limit and the check of every certificate that comes back.
-
-    ConnectorError
-    ├── BackendUnavailable    not reached, or no usable answer; maybe_issued says whether the request went out
-    │   └── RateLimited       reached, and told to wait
-    ├── AuthFailed            our credentials are not accepted: the operator's to mend
-    ├── Misconfigured         the backend says the request can never succeed as configured: the operator's to mend
-    └── ProtocolViolation     the answer cannot be understood or breaks the protocol
+What a connector may raise is in connectors.errors, and is found here as well.
 """
 
-# ruff: noqa: ARG002 - the refusals of NoCapabilities carry the arguments of what they refuse
+# ruff: noqa: ARG002, PLC0414 - NoCapabilities refuses whatever the arguments; the errors are handed on by their names
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
@@ -25,6 +19,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, Self
 from uuid import UUID
+
+from connectors.errors import AuthFailed as AuthFailed
+from connectors.errors import BackendUnavailable as BackendUnavailable
+from connectors.errors import ConnectorError as ConnectorError
+from connectors.errors import Misconfigured as Misconfigured
+from connectors.errors import ProtocolViolation as ProtocolViolation
+from connectors.errors import RateLimited as RateLimited
 
 
 class Secret:
@@ -230,58 +231,6 @@ class Health:
     def failed(cls, error: ConnectorError, ca_not_after: datetime | None = None) -> Self:
         """The health of a backend that cannot be asked."""
         return cls(ready=False, detail=f"{type(error).__name__}: {error}", ca_not_after=ca_not_after, fault=error)
-
-
-class ConnectorError(Exception):
-    """Root of the errors a connector may raise; anything else is a fault of the connector.
-
-    Attributes:
-        settings: keys of the connector's options that are to be looked at first.
-    """
-
-    def __init__(self, detail: str, *, settings: tuple[str, ...] = ()) -> None:
-        super().__init__(detail)
-        self.settings = settings
-
-
-class BackendUnavailable(ConnectorError):
-    """No usable answer.
-
-    Attributes:
-        retry_after_seconds: what the backend asked for, if it did.
-        maybe_issued: True once the request may have reached the backend.
-    """
-
-    def __init__(
-        self,
-        detail: str,
-        *,
-        maybe_issued: bool,
-        retry_after_seconds: int | None = None,
-        settings: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__(detail, settings=settings)
-        self.maybe_issued = maybe_issued
-        self.retry_after_seconds = retry_after_seconds
-
-
-class RateLimited(BackendUnavailable):
-    """The backend told us to wait; nothing was issued."""
-
-    def __init__(self, detail: str, retry_after_seconds: int) -> None:
-        super().__init__(detail, maybe_issued=False, retry_after_seconds=retry_after_seconds)
-
-
-class AuthFailed(ConnectorError):
-    """The backend does not accept our credentials."""
-
-
-class Misconfigured(ConnectorError):
-    """The request can never succeed as configured; the message says what to change."""
-
-
-class ProtocolViolation(ConnectorError):
-    """The backend's answer breaks its protocol."""
 
 
 def _unobserved(_operation: str, _outcome: str, _seconds: float) -> None:

@@ -13,7 +13,9 @@ from connectors.api import Misconfigured, Plugin
 
 GROUP = "scep_ra.connectors"
 
-_SUPPORT = frozenset({"api", "certificates", "contents", "keyfiles", "registry", "testing", "transport", "usage"})
+_SUPPORT = frozenset(
+    {"api", "certificates", "contents", "errors", "keyfiles", "registry", "testing", "transport", "usage"}
+)
 """Modules beside this one that are no connectors."""
 
 
