@@ -57,6 +57,7 @@ from connectors.keyfiles import make_key
 
 CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
 SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
+CERTIFICATE_REQUEST_AGENT = "1.3.6.1.4.1.311.20.2.1"
 _POLLS = 50
 _CLOCK_SKEW = timedelta(hours=1)
 
@@ -101,10 +102,12 @@ class ConnectorContract:
     Attributes:
         kind: what the registry finds the connector by.
         secrets: strings that must not show anywhere.
+        ra_validity: what is approved for a certificate of the RA's own.
     """
 
     kind: ClassVar[str]
     secrets: ClassVar[tuple[str, ...]] = ()
+    ra_validity: ClassVar[timedelta] = timedelta(days=30)
 
     def options(self, directory: Path) -> dict[str, Any]:
         """The connector's block of the configuration, without `type`."""
@@ -317,11 +320,15 @@ class ConnectorContract:
     @_with_connector
     async def test_ra_certificate_one_with_both_key_usages_is_issued(self, connector: Connector) -> None:
         _needs(connector, Capability.RA_CERTIFICATE)
+        usages, validity = (SERVER_AUTH, CERTIFICATE_REQUEST_AGENT), self.ra_validity
         request = self.request()
-        request = replace(request, contents=replace(request.contents, extended_key_usage=(SERVER_AUTH,)))
+        request = replace(request, contents=replace(request.contents, extended_key_usage=usages, validity=validity))
 
         certificate = await self.certificate(connector, request)
 
+        extended = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        found = {each.dotted_string for each in extended}
+        assert {*usages} - connector.may_drop <= found <= {*usages} | connector.ca_adds
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
         assert usage.digital_signature
         assert usage.key_encipherment

@@ -51,6 +51,8 @@ from connectors.keyfiles import read_certificates
 from connectors.transport import Call, Effect, Meanings, SecretReference, Transport, TransportOptions, read_secret
 
 _SHORTEST_KEY = 16
+_CERTIFICATE_REQUEST_AGENT = "1.3.6.1.4.1.311.20.2.1"
+"""The extended key usage that an RA's certificate has, and no device's."""
 
 
 class Options(TransportOptions):
@@ -66,6 +68,8 @@ class Options(TransportOptions):
     """The profile for certificates whose one key usage is digitalSignature, as EC keys get: a profile has one set."""
     encryption_profile: str | None = None
     """The profile for certificates whose one key usage is keyEncipherment."""
+    ra_profile: str | None = None
+    """The profile for the RA's own certificates; without it the RA needs one from elsewhere."""
     ca_chain: Path | None = None
     """PEM: what is above the issuing CA, which is all that CFSSL shows."""
     writes_uris: bool = False
@@ -140,8 +144,14 @@ class CfsslCa(NoCapabilities):
         configured = {
             Capability.REVOKE: self._options.has_database,
             Capability.CRL: self._options.publishes_crl,
+            Capability.RA_CERTIFICATE: self._options.ra_profile,
         }
         return frozenset(each for each, is_set in configured.items() if is_set)
+
+    @property
+    def may_drop(self) -> frozenset[str]:
+        """CFSSL has no word for it: the RA's own certificate is for serverAuth alone, which Windows takes as well."""
+        return frozenset({_CERTIFICATE_REQUEST_AGENT})
 
     async def issue(self, request: IssueRequest) -> IssueResult:
         name = self._profile_for(request.contents)
@@ -181,9 +191,8 @@ class CfsslCa(NoCapabilities):
 
     async def health(self) -> Health:
         """CFSSL is there, and knows our profiles; `info` does not say whether it takes our key."""
-        profiles = (self._options.profile, self._options.signing_profile, self._options.encryption_profile)
         try:
-            looked_at = [await self._look_at(each) for each in profiles if each is not None]
+            looked_at = [await self._look_at(each) for each in self._named]
             not_after = certificates.load(looked_at[0].chain[0]).not_valid_after_utc
         except ConnectorError as error:
             return Health.failed(error)
@@ -193,7 +202,7 @@ class CfsslCa(NoCapabilities):
 
     async def rehearse(self) -> None:
         """Has each profile sign what is no CSR: CFSSL looks at our key first."""
-        for name in {self._options.profile, self._options.signing_profile, self._options.encryption_profile} - {None}:
+        for name in self._named:
             nothing = {"certificate_request": "none", "profile": name, "label": self._options.label}
             await self._transport.call(self._call(nothing))
 
@@ -209,15 +218,20 @@ class CfsslCa(NoCapabilities):
     def _profile_for(self, contents: ApprovedContents) -> str:
         """A profile decides on the usages, so that each set of them takes a profile of its own."""
         options = self._options
+        if _CERTIFICATE_REQUEST_AGENT in contents.extended_key_usage and options.ra_profile is not None:
+            return options.ra_profile
         special = {
             frozenset({KeyUsage.DIGITAL_SIGNATURE}): options.signing_profile,
             frozenset({KeyUsage.KEY_ENCIPHERMENT}): options.encryption_profile,
         }
         return special.get(contents.key_usage) or options.profile
 
-    def _setting_of(self, profile: str) -> str:
-        named = ("profile", "signing_profile", "encryption_profile")
-        return next((each for each in named if getattr(self._options, each) == profile), "profile")
+    @property
+    def _named(self) -> dict[str, str]:
+        """The profiles, with the settings that name them."""
+        settings = ("ra_profile", "encryption_profile", "signing_profile", "profile")
+        named = {getattr(self._options, each): each for each in settings}
+        return {profile: setting for profile, setting in reversed(named.items()) if profile is not None}
 
     async def _look_at(self, name: str) -> _Profile:
         """Asks about a profile, and about the default, which a profile that is unknown looks like.
@@ -231,7 +245,7 @@ class CfsslCa(NoCapabilities):
             raise Misconfigured(
                 f'CFSSL has no profile "{name}", or one that is the same as its default, which it would issue by; '
                 "write no profile where the default is meant",
-                settings=(self._setting_of(name),),
+                settings=(self._named[name],),
             )
         profile = _Profile(chain=self._chain_of(info), validity=answers.duration(info.expiry or default.expiry))
         self._profiles[name] = profile

@@ -51,12 +51,13 @@ REASONS = {
 class TestCfssl(ConnectorContract):
     kind = "cfssl"
     secrets = (AUTH_KEY,)
+    ra_validity = timedelta(days=730)
     block: ClassVar[dict[str, Any]]
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def served(cls, server: CfsslServer) -> None:
-        cls.block = server.options()
+        cls.block = server.options(ra_profile="scep-ra")
 
     def options(self, directory: Path) -> dict[str, Any]:
         (directory / "auth.key").write_text(AUTH_KEY)

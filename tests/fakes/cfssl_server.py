@@ -23,6 +23,7 @@ AUTH_KEY = "00112233445566778899aabbccddeeff"
 _PROFILES = {
     "scep-devices": {"usages": ["digital signature", "key encipherment", "client auth"], "expiry": "720h"},
     "scep-signing": {"usages": ["digital signature", "client auth"], "expiry": "720h"},
+    "scep-ra": {"usages": ["digital signature", "key encipherment", "server auth"], "expiry": "8760h"},
     "long": {"usages": ["digital signature", "key encipherment", "client auth"], "expiry": "8760h"},
     "fenced": {"usages": ["client auth"], "expiry": "720h", "name_whitelist": r"\.example\.com$"},
 }

@@ -325,6 +325,7 @@ def test_it_can_do_what_its_database_allows() -> None:
 
     assert frozenset() == ask(capabilities)[0]
     assert {Capability.REVOKE} == ask(capabilities, has_database=True)[0]
+    assert {Capability.RA_CERTIFICATE} == ask(capabilities, ra_profile="scep-ra")[0]
     assert {Capability.REVOKE, Capability.CRL} == ask(capabilities, has_database=True, publishes_crl=True)[0]
     with pytest.raises(pydantic.ValidationError, match="publishes_crl needs has_database"):
         Options(url=UNREACHABLE, publishes_crl=True)
