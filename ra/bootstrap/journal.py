@@ -16,8 +16,11 @@ from ra.journal.keyfile import insist_on_key, make_key_file
 from ra.journal.sealing import JournalKey
 from ra.journal.sqlite import SqlitePlace
 from ra.journal.writer import nothing
+from ra.service.ports import Clock
 from ra.settings.load import Configuration
 from ra.settings.sources import read_secret
+
+_CLOCK = SystemClock()
 
 
 def check_database(configuration: Configuration) -> None:
@@ -57,7 +60,7 @@ def make_journal(configuration: Configuration) -> Upgrade:
 
 @asynccontextmanager
 async def opened(
-    configuration: Configuration, reached: Callable[[str], None] = nothing
+    configuration: Configuration, reached: Callable[[str], None] = nothing, clock: Clock = _CLOCK
 ) -> AsyncIterator[tuple[Journal, JournalKey]]:
     """The journal and its key. What is audited forms a chain, which is closed with the journal.
 
@@ -71,7 +74,7 @@ async def opened(
         await insist_on_key(journal, key)
         yield journal, key
         if chain.has_begun:
-            now = SystemClock().now()
+            now = clock.now()
             await journal.write(lambda _: chain.close(now))
     finally:
         await journal.aclose()

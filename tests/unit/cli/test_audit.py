@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def _write(config: Path, clock: FakeClock, subject: str) -> None:
-    async with opened(load(config)) as (journal, key):
+    async with opened(load(config), clock=clock) as (journal, key):
         await journal.write(lambda c: audit.record(c, clock.now(), {"event": "decision", "subject": subject}))
         await Sealing(journal=journal, signer=key.checkpoint_signer, clock=clock, keep_days=0).seal()
 
