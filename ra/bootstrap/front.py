@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from ra.bootstrap.plugins import Surroundings, connect_connector, connect_valida
 from ra.challenge.api import Validator
 from ra.challenge.combine import AllOf, AnyOf, Checked, FirstMatch
 from ra.challenge.one_time import KeptSecrets
+from ra.challenge.pages import MountedPage
+from ra.errors import Misconfigured
 from ra.keyring.checks import examine, insist
 from ra.keyring.files import load_identity
 from ra.scep.keys import Identity
@@ -29,12 +32,14 @@ class Front:
 
     Attributes:
         secrets: to be bound to the journal once that is open.
+        pages: of the validators that have one.
     """
 
     endpoints: Directory
     backends: Mapping[str, Backend]
     validators: Mapping[str, Checked]
     secrets: KeptSecrets
+    pages: tuple[MountedPage, ...]
     warnings: tuple[str, ...]
 
 
@@ -74,6 +79,7 @@ async def build_front(configuration: Configuration, stack: AsyncExitStack, surro
         backends=backends,
         validators=validators,
         secrets=secrets,
+        pages=_pages(configuration, validators, endpoints),
         warnings=tuple(warnings),
     )
 
@@ -121,6 +127,24 @@ def load_identities(configuration: Configuration) -> dict[str, Identity]:
         )
         for name, settings in configuration.settings.identities.items()
     }
+
+
+def _pages(
+    configuration: Configuration, validators: Mapping[str, Checked], endpoints: Mapping[str, Endpoint]
+) -> tuple[MountedPage, ...]:
+    """The pages of validators that a profile asks: of what nobody asks for nothing is handed out."""
+    mounted: dict[str, MountedPage] = {}
+    for name, settings in configuration.endpoints.items():
+        for validator in settings.challenge.names if settings.challenge else ():
+            if (page := validators[validator].page) is not None:
+                mounted.setdefault(
+                    validator, MountedPage(page=page, ca_certificate=endpoints[name].backend.ca_chain[0])
+                )
+    paths = Counter((each.page.listener, each.page.path.lower()) for each in mounted.values())
+    for (_, path), count in paths.items():
+        if count > 1:
+            raise Misconfigured(f"challenges: {count} of them have their page at {path}; give each a path of its own")
+    return tuple(mounted.values())
 
 
 def _combined(combination: Combination | None, validators: Mapping[str, Checked]) -> Validator | None:

@@ -122,6 +122,7 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack, reache
         metrics=metrics,
         api_keys=read_api_keys(configuration),
         public_url=server.public_url,
+        pages=front.pages,
         debug=server.debug,
         is_stopping=stopping.is_set,
     )

@@ -15,6 +15,7 @@ A validator that wants to be told what became of the requests it has let in is a
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from connectors.api import Secret
-from ra.challenge.one_time import KeptSecrets
+from ra.challenge.one_time import KeptSecrets, NewSecret
 from ra.journal.records import Notice, OneTimeSecret
 from ra.policy.grant import Grant
 from ra.scep.csr import Csr
@@ -87,6 +88,13 @@ class OneTimeSecrets(Protocol):
             Unavailable: they cannot be looked up now.
         """
 
+    async def mint(self, wanted: NewSecret, secret: Secret, who: str, max_outstanding: int) -> bool:
+        """Keeps a new secret; False where `max_outstanding` of its method and label could still be used.
+
+        Raises:
+            Unavailable: it cannot be kept now.
+        """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
@@ -100,6 +108,7 @@ class Services:
         warn: reports what an operator should know about the configuration, in one sentence.
         one_time: the one-time secrets that were minted; none can be looked up before the journal is open.
         sleep: waits so many seconds.
+        entropy: that many random bytes.
     """
 
     name: str
@@ -109,6 +118,7 @@ class Services:
     warn: Callable[[str], None]
     one_time: OneTimeSecrets = field(default_factory=KeptSecrets)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    entropy: Callable[[int], bytes] = os.urandom
 
 
 class Validator(Protocol):

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ra.challenge.api import Accepted, Attempt, Deny, Notifier, Receipt, Unavailable, Validator, Verdict
+from ra.challenge.pages import Page, Paged
 from ra.errors import Misconfigured
 from ra.journal.records import Notice
 from ra.policy.grant import Grant
@@ -65,6 +66,11 @@ class Checked:
     @property
     def takes_notices(self) -> bool:
         return isinstance(self.validator, Notifier)
+
+    @property
+    def page(self) -> Page | None:
+        """The page that the validator has beside, if it has one."""
+        return self.validator.page if isinstance(self.validator, Paged) else None
 
     async def notify(self, notice: Notice) -> Receipt:
         """As Notifier.notify; whatever the validator raises or returns, only Accepted is Accepted."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 
+from connectors.api import Secret
 from ra.errors import Unavailable
 from ra.journal.database import Journal
-from ra.journal.one_time import look_up
+from ra.journal.one_time import look_up, mint_within
 from ra.journal.records import OneTimeSecret
 from ra.journal.sealing import JournalKey
 from ra.policy.sid import SID_EXTENSION, read_sid
@@ -71,6 +74,21 @@ def names_asked(csr: Csr) -> frozenset[str]:
     return frozenset(subject | names | sids)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSecret:
+    """A secret that a validator hands out itself.
+
+    Attributes:
+        method: the validator's name.
+        label: what lists and audit call it: whom it was handed to.
+    """
+
+    method: str
+    label: str
+    created_at: datetime
+    expires_at: datetime
+
+
 class KeptSecrets:
     """The journal's one-time secrets. Validators are built before the journal is open: it is bound when it is.
 
@@ -90,11 +108,32 @@ class KeptSecrets:
         Raises:
             Unavailable: the database is lost, or not open yet.
         """
-        if self._kept is None:
-            raise Unavailable("one-time secrets cannot be looked up: the journal is not open")
-        journal, key = self._kept
+        journal, key = self._opened()
         digest = digest_of(presented, key)
         return await journal.read(lambda connection: look_up(connection, digest))
+
+    async def mint(self, wanted: NewSecret, secret: Secret, who: str, max_outstanding: int) -> bool:
+        """Keeps a new secret; False where `max_outstanding` of its method and label could still be used.
+
+        Raises:
+            Unavailable: the database is lost, or not open yet.
+        """
+        journal, key = self._opened()
+        kept = OneTimeSecret(
+            key=digest_of(secret.reveal(), key),
+            method=wanted.method,
+            label=wanted.label,
+            profile=None,
+            names=None,
+            created_at=wanted.created_at,
+            expires_at=wanted.expires_at,
+        )
+        return await journal.write(lambda connection: mint_within(connection, kept, who, max_outstanding))
+
+    def _opened(self) -> tuple[Journal, JournalKey]:
+        if self._kept is None:
+            raise Unavailable("one-time secrets cannot be looked up: the journal is not open")
+        return self._kept
 
 
 def digest_of(secret: str, key: JournalKey) -> bytes:

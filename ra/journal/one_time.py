@@ -77,6 +77,26 @@ def mint(connection: Connection, secrets: Sequence[OneTimeSecret], who: str) -> 
         audit.record(connection, each.created_at, event)
 
 
+def mint_within(connection: Connection, secret: OneTimeSecret, who: str, limit: int) -> bool:
+    """Keeps a new secret unless `limit` of its method and label could still be used; whether it did.
+
+    Several that are minted at once, by several processes, may come to a few more.
+    """
+    usable = (
+        _select(Selection(method=secret.method, label=secret.label))
+        .where(
+            one_time_secrets.c.revoked_at.is_(None),
+            one_time_secrets.c.expires_at >= secret.created_at,
+            spent_secrets.c.transaction.is_(None),
+        )
+        .limit(limit)
+    )
+    if len(connection.execute(usable).all()) >= limit:
+        return False
+    mint(connection, [secret], who)
+    return True
+
+
 def look_up(connection: Connection, key: bytes) -> OneTimeSecret | None:
     """The secret of that digest, whatever has become of it. Reads only."""
     row = connection.execute(_LOOK_UP, {"of": key}).mappings().first()

@@ -11,8 +11,9 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ra.challenge.pages import Listener
 from ra.errors import Misconfigured, Unavailable
-from ra.web import scep
+from ra.web import pages, scep
 from ra.web.admin import metrics_router
 from ra.web.callers import Callers
 from ra.web.edge import Edge
@@ -33,7 +34,8 @@ def build_public(services: Services) -> ASGIApp:
     app.include_router(info_router(services, reports, callers))
     app.include_router(health_router(reports, callers))
     describe_protocol(app)
-    protocol = Router(routes=scep.routes(services), redirect_slashes=False, default=app)
+    at_once = [*scep.routes(services), *pages.routes(services.pages, Listener.PUBLIC)]
+    protocol = Router(routes=at_once, redirect_slashes=False, default=app)
     return Edge(protocol, clock=services.clock, metrics=services.metrics)
 
 
@@ -42,6 +44,7 @@ def build_admin(services: Services) -> ASGIApp:
     app = _application(services, "/openapi.json")
     app.include_router(probe_router(services, recent_health(services)))
     app.include_router(metrics_router(services))
+    app.router.routes.extend(pages.routes(services.pages, Listener.ADMIN))
     return Edge(app, clock=services.clock, metrics=services.metrics, quiet=True)
 
 

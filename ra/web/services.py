@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from ra.challenge.pages import MountedPage
 from ra.journal.records import Statistics
 from ra.service.endpoint import Directory, Endpoint
 from ra.service.health import HealthReport
@@ -42,6 +43,7 @@ class Services:
         read_statistics: raises ra.errors.Unavailable.
         is_stopping: devices are to be sent elsewhere, because this process ends soon.
         public_url: scheme, host and port as devices reach them, without a slash at the end.
+        pages: of the challenge validators that have one.
         debug: shows the configuration and the OpenAPI description to everybody.
     """
 
@@ -55,5 +57,6 @@ class Services:
     metrics: WebMetrics
     api_keys: ApiKeys
     public_url: str
+    pages: tuple[MountedPage, ...] = ()
     debug: bool = False
     is_stopping: Callable[[], bool] = _never

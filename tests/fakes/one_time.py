@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from ra.challenge.one_time import read_secret
+from connectors.api import Secret
+from ra.challenge.one_time import NewSecret, read_secret
 from ra.journal.records import OneTimeSecret
 from tests.fakes.challenges import NOW
 
@@ -32,6 +33,8 @@ class FakeSecrets:
     """Implements ra.challenge.api.OneTimeSecrets; raises what stands in place of a secret."""
 
     kept: dict[str, OneTimeSecret | Exception] = field(default_factory=dict)
+    minted: list[str] = field(default_factory=list)
+    failure: Exception | None = None
 
     def keep(self, secret: str, found: OneTimeSecret | Exception) -> None:
         self.kept[read_secret(secret)] = found
@@ -41,3 +44,13 @@ class FakeSecrets:
         if isinstance(found, Exception):
             raise found
         return found
+
+    async def mint(self, wanted: NewSecret, secret: Secret, who: str, max_outstanding: int) -> bool:
+        if self.failure is not None:
+            raise self.failure
+        if len(self.kept) >= max_outstanding:
+            return False
+        self.minted.append(who)
+        named = {name: getattr(wanted, name) for name in ("method", "label", "created_at", "expires_at")}
+        self.keep(secret.reveal(), a_one_time_secret(**named, profile=None))
+        return True

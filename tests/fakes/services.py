@@ -10,6 +10,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from connectors.api import Issued
+from ra.challenge.pages import MountedPage
 from ra.errors import Unavailable
 from ra.journal.records import Statistics
 from ra.keyring.files import FileDecryptor, FileSigner
@@ -97,6 +98,7 @@ class FakeRa:
     endpoints: tuple[Endpoint, ...] = field(default_factory=lambda: (endpoint(), endpoint("other", 2)))
     failure: Exception | None = None
     health: HealthReport = field(default_factory=report)
+    pages: tuple[MountedPage, ...] = ()
     debug: bool = False
     is_stopping: bool = False
     clock: FakeClock = field(default_factory=FakeClock)
@@ -117,6 +119,7 @@ class FakeRa:
             metrics=self.metrics,
             api_keys=ApiKeys(SERVER_KEY, {"helpdesk": digest(SERVER_KEY, API_KEY)}),
             public_url=PUBLIC_URL,
+            pages=self.pages,
             debug=self.debug,
             is_stopping=lambda: self.is_stopping,
         )
