@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OPERATIONS = (ROOT / "docs/operations.md").read_text("utf-8")
 TROUBLESHOOTING = (ROOT / "docs/troubleshooting.md").read_text("utf-8")
 CONFORMANCE = runpy.run_path(str(ROOT / "docs/conformance.py"))
-PAGES = sorted(path for path in ROOT.glob("docs/*.md"))
+PAGES = sorted(ROOT.glob("docs/**/*.md"))
 
 
 def rows(page: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection
 
 from ra.journal.events import undocumented
-from ra.journal.one_time import SecretState, Selection, list_secrets, look_up, mint, revoke, state_of
+from ra.journal.one_time import SecretState, Selection, list_secrets, look_up, mint, mint_within, revoke, state_of
 from ra.journal.records import OneTimeSecret
 from ra.journal.settle import settle_rejected
 from ra.policy.grant import Spend
@@ -174,3 +174,29 @@ def test_a_spent_secret_that_is_revoked_does_not_come_back_to_life(connection: C
     found = look_up(connection, secret.key)
     assert found is not None
     assert state_of(found, NOW) is SecretState.REVOKED
+
+
+def test_no_more_are_minted_than_may_be_unused_at_a_time(connection: Connection) -> None:
+    def another(key: str, **changes: Any) -> bool:
+        return mint_within(connection, a_secret(**changes | {"key": digest(key)}), "ada", limit=2)
+
+    first, second, third = another("1"), another("2"), another("3")
+    of_another_label, of_another_method = another("4", label="scanner"), another("5", method="other")
+
+    assert [True, True, False] == [first, second, third]
+    assert [True, True] == [of_another_label, of_another_method]
+
+
+@pytest.mark.parametrize("over", ["spent", "revoked", "expired"])
+def test_what_can_no_longer_be_used_leaves_room(connection: Connection, over: str) -> None:
+    secret = a_secret()
+    minted(connection, secret)
+    if over == "spent":
+        spent(connection, secret)
+    if over == "revoked":
+        revoke(connection, Selection(label="printer"), "ada", NOW)
+    now = LATER if over == "expired" else NOW
+
+    is_minted = mint_within(connection, a_secret(key=digest("another"), created_at=now), "ada", limit=1)
+
+    assert is_minted
