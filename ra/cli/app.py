@@ -28,6 +28,7 @@ COMMANDS = {
     "explain": "Say in words what a SCEP message is, and what is odd about it.",
     "transactions": "List what was asked for, say how it stands, approve or deny what waits for a person.",
     "certs": "List certificates, show them, have them revoked.",
+    "ca": "Show what a CA publishes: its certificates, its CRL.",
     "otp": "Mint one-time secrets, list them, withdraw them.",
     "outbox": "List what is still to be told to somebody, and have what was given up tried again.",
     "audit": "Find out whether the audit was changed; hand it on to others.",
