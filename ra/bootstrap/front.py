@@ -20,6 +20,7 @@ from ra.scep.keys import Identity
 from ra.service.backend import Backend
 from ra.service.endpoint import Directory, Endpoint
 from ra.service.gate import Gate
+from ra.service.retrieve import insist_on_source
 from ra.service.returned import Deviations
 from ra.settings.load import Configuration
 from ra.settings.model import Combination
@@ -66,6 +67,7 @@ async def build_front(configuration: Configuration, stack: AsyncExitStack, surro
         findings = [each for one in own for each in examine(one, backend.ca_chain, clock.now(), os.urandom)]
         with naming(f"profiles.{name}"):
             insist(findings)
+            insist_on_source(configuration.policies[name], backend)
         warnings += [f"profiles.{name}: {each.message}" for each in findings]
         endpoints[name] = Endpoint(
             profile=configuration.policies[name],

@@ -13,6 +13,7 @@ from ra.journal.sealing import JournalKey
 from ra.service.admission import Admission
 from ra.service.backend import Backend
 from ra.service.background import Background
+from ra.service.crls import Crls
 from ra.service.deliver import Deliveries
 from ra.service.endpoint import Directory
 from ra.service.enrol import Enrolments
@@ -21,6 +22,7 @@ from ra.service.notices import Notices
 from ra.service.pki_operation import PkiOperation
 from ra.service.poll import Polls
 from ra.service.ports import Clock, Entropy, Metrics
+from ra.service.retrieve import Retrieval
 from ra.service.submit import Submissions
 from ra.service.sweep import Sweeper
 
@@ -112,10 +114,12 @@ def _incoming(
     admission = Admission(
         max_in_flight=max_enrolments_in_flight, journal=journal, clock=clock, entropy=entropy, metrics=metrics
     )
+    crls = Crls(clock=clock, metrics=metrics)
     operation = PkiOperation(
         admission=admission,
         enrolments=enrolments,
         polls=Polls(journal=journal, clock=clock),
+        retrieval=Retrieval(journal=journal, crls=crls, clock=clock, metrics=metrics),
         clock=clock,
         entropy=entropy,
         metrics=metrics,

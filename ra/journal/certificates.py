@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from cryptography import x509
@@ -9,6 +11,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from connectors.api import Issued
 from ra.journal.records import NewCertificate
+from ra.journal.states import State
 from ra.journal.tables import transactions
 
 _ELSEWHERE = select(transactions.c.id).where(
@@ -16,9 +19,27 @@ _ELSEWHERE = select(transactions.c.id).where(
     transactions.c.connector == bindparam("connector"),
     transactions.c.id != bindparam("of"),
 )
+_HELD = select(
+    transactions.c.profile,
+    transactions.c.state,
+    transactions.c.certificate,
+    transactions.c.chain,
+    transactions.c.not_after,
+).where(transactions.c.serial == bindparam("serial"), transactions.c.connector == bindparam("connector"))
 _NOTE_ORPHAN = (
     update(transactions).where(transactions.c.id == bindparam("of")).values(orphans=transactions.c.orphans + 1)
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A certificate that the journal keeps; DER, and the chain issuer first. Only RELEASED may be handed out."""
+
+    profile: str
+    state: State
+    certificate: bytes
+    chain: tuple[bytes, ...]
+    not_after: datetime
 
 
 def describe(issued: Issued) -> NewCertificate:
@@ -41,6 +62,12 @@ def stands_elsewhere(connection: Connection, connector: str, serial: int, which:
     """Whether another transaction of that connector has a certificate of this serial number. Reads only."""
     values = {"serial": f"{serial:x}", "connector": connector, "of": which}
     return connection.execute(_ELSEWHERE, values).first() is not None
+
+
+def held(connection: Connection, connector: str, serial: int) -> tuple[Held, ...]:
+    """The certificates of that serial number which a connector has issued: one, unless its CA has changed. Reads only."""
+    rows = connection.execute(_HELD, {"serial": f"{serial:x}", "connector": connector}).mappings()
+    return tuple(Held(**dict(row)) for row in rows)
 
 
 def note_orphan(connection: Connection, which: UUID) -> None:

@@ -223,6 +223,13 @@ class Profile:
     include_chain: bool = False
     """Whether the reply holds the chain beside the certificate. iOS wants the certificate alone."""
 
+    get_cert: Literal["off", "own", "any"] = "off"
+    """Whether a device that holds a certificate of this profile may ask for others by their serial number (GetCert).
+    `own`: for those of this profile, as long as the journal keeps them. `any`: for every one that the CA has issued."""
+
+    get_crl: bool = False
+    """Whether a device that holds a certificate of this profile may ask for the CA's CRL (GetCRL)."""
+
     def __post_init__(self) -> None:
         for complaint in _complaints(self):
             raise Misconfigured(f"profile {self.name!r}: {complaint}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ra.errors import Reason, Refused, Unavailable
+from ra.errors import Refused, Unavailable
 from ra.journal.records import Refusal as RefusalNote
 from ra.journal.refusals import RefusalLog
 from ra.scep.decode import read_inner, read_outer
@@ -14,7 +14,7 @@ from ra.scep.enveloped import addresses
 from ra.scep.errors import Answerable, Unreadable
 from ra.scep.header import Header
 from ra.scep.keys import Identity
-from ra.scep.messages import CertPoll, CertQuery, Deferral, Enrolment, Issuance, Reply, Request
+from ra.scep.messages import CertPoll, CertQuery, CrlDelivery, Deferral, Enrolment, Issuance, Reply, Request
 from ra.scep.names import MessageType
 from ra.service.admission import Admission
 from ra.service.endpoint import Endpoint
@@ -23,6 +23,7 @@ from ra.service.outcome import OUTCOMES, refusal, refused
 from ra.service.poll import Polls
 from ra.service.ports import Clock, Entropy, Metrics
 from ra.service.replies import Told
+from ra.service.retrieve import Retrieval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class PkiOperation:
         admission: Admission,
         enrolments: Enrolments,
         polls: Polls,
+        retrieval: Retrieval,
         clock: Clock,
         entropy: Entropy,
         metrics: Metrics,
@@ -61,6 +63,7 @@ class PkiOperation:
         self._admission = admission
         self._enrolments = enrolments
         self._polls = polls
+        self._retrieval = retrieval
         self._clock = clock
         self._entropy = entropy
         self._metrics = metrics
@@ -73,7 +76,8 @@ class PkiOperation:
         1. The HTTP shape is read by the caller (ra/web), which hands over `message`, DER or BER.
         2. `read_outer`: parse, find the one signer, verify (RFC 8894 §3.1, §3.2). No signer, no answer.
         3. `read_inner`: one private operation; parse; check the CSR's own signature (§3.3). Not before it is admitted.
-        4. to 7. recall, authenticate, decide, submit: `Enrolments.enrol`; for CertPoll `Polls.poll`.
+        4. to 7. recall, authenticate, decide, submit: `Enrolments.enrol`; for CertPoll `Polls.poll`; for GetCert and
+           GetCRL `Retrieval.retrieve`.
         8. `write_reply`, signed by the identity the request addressed.
 
         Raises:
@@ -100,6 +104,7 @@ class PkiOperation:
             return await self._refuse(endpoint, error.header, refused(error), started)
         try:
             async with self._admission.admitted(profile.name, outer):
+                await self._retrieval.admit(endpoint, outer)
                 request = read_inner(outer, endpoint.identities, profile.legacy, self._entropy)  # (3)
                 self._count_what_is_odd(endpoint, request)
                 told = await self._carry_out(endpoint, request, arrived_at)  # (4) to (7)
@@ -114,8 +119,7 @@ class PkiOperation:
             case CertPoll():
                 return await self._polls.poll(endpoint, request)
             case CertQuery():
-                # RFC 8894 §4.5, §4.6 are switched off: the answer of a server that holds no such certificate.
-                raise Refused(Reason.CERTIFICATE_UNKNOWN, "GetCert and GetCRL are not served")
+                return await self._retrieval.retrieve(endpoint, request)
 
     def _seal(self, endpoint: Endpoint, request: Request, told: Told) -> Answer:
         header = request.outer.header
@@ -187,4 +191,4 @@ def addressed(endpoint: Endpoint, header: Header) -> Identity:
     return endpoint.identities[0]
 
 
-_WORDS: dict[type[Reply], str] = {Issuance: "success", Deferral: "pending"}
+_WORDS: dict[type[Reply], str] = {Issuance: "success", CrlDelivery: "success", Deferral: "pending"}

@@ -129,7 +129,7 @@ def test_another_ca_than_the_one_expected_is_refused_before_anything_is_sent(
     assert not (tmp_path / "device").exists()
 
 
-def test_what_the_server_does_not_serve_yet_fails_with_a_sentence(
+def test_what_the_profile_does_not_serve_fails_with_a_sentence(
     ra_server: RunningRa, tmp_path: Path, capsys: Output
 ) -> None:
     out = tmp_path / "device"
@@ -144,6 +144,22 @@ def test_what_the_server_does_not_serve_yet_fails_with_a_sentence(
 
     assert exit_codes == [1, 1, 1]
     assert "does not announce GetNextCACert" in capsys.readouterr().err
+
+
+def test_certificates_and_the_crl_are_retrieved(ra_server: RunningRa, tmp_path: Path, capsys: Output) -> None:
+    out, pem, crl = tmp_path / "device", tmp_path / "found.pem", tmp_path / "ca.crl"
+    url = ra_server.url_of("complete")
+    serial = answer_of(enrol(ra_server, out, "--url", url), capsys)["serial"]
+    shared = ["--url", url, "--from", str(out)]
+
+    found = answer_of(["client", "getcert", *shared, "--serial", serial, "--out", str(pem)], capsys)["certificates"]
+    listed = answer_of(["client", "getcrl", *shared, "--out", str(crl)], capsys)
+
+    assert [serial] == [each["serial"] for each in found]
+    assert (out / "certificate.pem").read_bytes() == pem.read_bytes()
+    assert "CN=scep-ra CA" == listed["issuer"]
+    verify = ["openssl", "crl", "-in", str(crl), "-CAfile", str(ra_server.ca_certificate), "-noout"]
+    assert "verify OK" in subprocess.run(verify, capture_output=True, text=True, check=True).stderr
 
 
 def test_what_is_pending_is_kept_for_its_owner_and_read_back(tmp_path: Path) -> None:

@@ -18,18 +18,25 @@ READY_SECONDS = 30
 STOP_SECONDS = 30
 PAUSE_SECONDS = 0.05
 
-LEGACY_PROFILE = """
+MORE_PROFILES = """
 [profiles.legacy]                       # for clients that know nothing better
 ca_id = 2
 connector = "lab"
 challenge = "shared"
 legacy = ["3des", "sha1", "des"]
+
+[profiles.complete]                     # all that is off unless somebody wants it
+ca_id = 3
+connector = "lab"
+challenge = "shared"
+get_cert = "own"
+get_crl = true
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningRa:
-    """A scep-ra that serves, with two profiles: `default`, and `legacy`, which lets in 3DES, SHA-1 and DES.
+    """A scep-ra that serves, with three profiles: `default`; `legacy`, which lets in 3DES, SHA-1 and DES; and `complete`.
 
     Attributes:
         url: of the default profile.
@@ -69,7 +76,7 @@ def running_ra(directory: Path) -> Iterator[RunningRa]:
     port, admin_port = free_ports(2)
     answer = _ra("init", str(directory), "--yes", "--json", "--ca-key=rsa:2048", *_listen(port, admin_port))
     with (directory / "ra.toml").open("a", encoding="utf-8") as configuration:
-        configuration.write(LEGACY_PROFILE)
+        configuration.write(MORE_PROFILES)
     ra = RunningRa(
         url=answer["url"],
         admin_url=f"http://127.0.0.1:{admin_port}",
