@@ -40,6 +40,7 @@ SECTIONS = {
     "[database]": "Database",
     "[retention]": "RetentionSettings",
     "[identities.NAME]": "IdentitySettings",
+    "managed, in [identities.NAME]": "ManagedSettings",
     "[profiles.NAME]": "ProfileSettings",
     "A combination of challenges": "Combination",
     "[connectors.NAME] of any type": "ConnectorSettings",

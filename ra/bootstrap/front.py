@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from ra.bootstrap.identities import load_identities, managed_identities
 from ra.bootstrap.plugins import Surroundings, connect_connector, connect_validator, naming
 from ra.challenge.api import Validator
 from ra.challenge.combine import AllOf, AnyOf, Checked, FirstMatch
@@ -15,16 +16,15 @@ from ra.challenge.one_time import KeptSecrets
 from ra.challenge.pages import MountedPage
 from ra.errors import Misconfigured
 from ra.keyring.checks import examine, insist
-from ra.keyring.files import load_identity
-from ra.scep.keys import Identity
 from ra.service.backend import Backend
+from ra.service.certification import Managed
 from ra.service.endpoint import Directory, Endpoint
 from ra.service.gate import Gate
 from ra.service.retrieve import insist_on_source
 from ra.service.returned import Deviations
+from ra.service.ring import Holding, Ring
 from ra.settings.load import Configuration
 from ra.settings.model import Combination
-from ra.settings.sources import read_secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,7 @@ class Front:
     Attributes:
         secrets: to be bound to the journal once that is open.
         pages: of the validators that have one.
+        holdings: the RA's identities; of those that it manages itself, what has still to be filled.
     """
 
     endpoints: Directory
@@ -41,6 +42,8 @@ class Front:
     validators: Mapping[str, Checked]
     secrets: KeptSecrets
     pages: tuple[MountedPage, ...]
+    holdings: Mapping[str, Holding]
+    managed: tuple[Managed, ...]
     warnings: tuple[str, ...]
 
 
@@ -55,7 +58,12 @@ async def build_front(configuration: Configuration, stack: AsyncExitStack, surro
     backends: dict[str, Backend] = {}
     for name in configuration.settings.connectors:
         backends[name] = await _backend(configuration, name, stack, surroundings)
-    identities = load_identities(configuration)
+    managed = managed_identities(configuration, backends)
+    loaded = load_identities(configuration)
+    holdings = {
+        name: Holding(name=name, identities=(loaded[name],) if name in loaded else ())
+        for name in configuration.settings.identities
+    }
     secrets = KeptSecrets()
     validators: dict[str, Checked] = {}
     for name in configuration.settings.challenges:
@@ -63,8 +71,9 @@ async def build_front(configuration: Configuration, stack: AsyncExitStack, surro
         stack.push_async_callback(validators[name].aclose)
     endpoints: dict[str, Endpoint] = {}
     for name, settings in configuration.endpoints.items():
-        own, backend = tuple(identities[each] for each in settings.identities), backends[settings.connector]
-        findings = [each for one in own for each in examine(one, backend.ca_chain, clock.now(), os.urandom)]
+        own, backend = tuple(holdings[each] for each in settings.identities), backends[settings.connector]
+        there = [each for one in own for each in one.identities]
+        findings = [each for one in there for each in examine(one, backend.ca_chain, clock.now(), os.urandom)]
         with naming(f"profiles.{name}"):
             insist(findings)
             insist_on_source(configuration.policies[name], backend)
@@ -74,7 +83,7 @@ async def build_front(configuration: Configuration, stack: AsyncExitStack, surro
             ca_id=settings.ca_id,
             backend=backend,
             validator=_combined(settings.challenge, validators),
-            identities=own,
+            ring=Ring(own),
         )
     return Front(
         endpoints=Directory(endpoints),
@@ -82,6 +91,8 @@ async def build_front(configuration: Configuration, stack: AsyncExitStack, surro
         validators=validators,
         secrets=secrets,
         pages=_pages(configuration, validators, endpoints),
+        holdings=holdings,
+        managed=managed,
         warnings=tuple(warnings),
     )
 
@@ -109,26 +120,6 @@ async def _backend(
         resubmit_after=settings.on_unknown,
         known=Deviations(ca_adds=connector.ca_adds | settings.ca_adds, may_drop=connector.may_drop | settings.may_drop),
     )
-
-
-def load_identities(configuration: Configuration) -> dict[str, Identity]:
-    """The RA's identities by name, not yet looked at.
-
-    Raises:
-        Misconfigured: a key or certificate cannot be read.
-    """
-    here = configuration.directory
-    return {
-        name: load_identity(
-            name,
-            certificate=here / settings.certificate,
-            key=here / settings.key,
-            passphrase=read_secret(settings.key_passphrase, here) if settings.key_passphrase else None,
-            decryption_certificate=here / settings.decryption_certificate if settings.decryption_certificate else None,
-            decryption_key=here / settings.decryption_key if settings.decryption_key else None,
-        )
-        for name, settings in configuration.settings.identities.items()
-    }
 
 
 def _pages(

@@ -19,7 +19,7 @@ import structlog
 from ra import __version__
 from ra.bootstrap.checks import read_api_keys
 from ra.bootstrap.clock import SystemClock
-from ra.bootstrap.front import build_front
+from ra.bootstrap.front import Front, build_front
 from ra.bootstrap.journal import disk_of, opened
 from ra.bootstrap.plugins import Surroundings
 from ra.bootstrap.work import Work, build_work
@@ -33,6 +33,7 @@ from ra.service import seal
 from ra.service.backend import Backend
 from ra.service.health import Health
 from ra.service.housekeeping import Chore, Housekeeping
+from ra.service.keeper import Keeper
 from ra.settings.load import Configuration, load
 from ra.settings.sources import CONFIG_VARIABLE, process_environment
 from ra.telemetry import MULTIPROCESS_VARIABLE, PrometheusMetrics, configure_logs
@@ -106,6 +107,7 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack, reache
     _run(stack, metrics, work.admission.watch)
     _run(stack, metrics, partial(_end_with_the_writer, journal, clock))
     _run(stack, metrics, _housekeeping(configuration, journal, key, clock).run)
+    await _keep_identities(stack, metrics, front, journal=journal, key=key, clock=clock)
     _work_until_the_end(stack, metrics, work, front.backends)
 
     health = Health(directory=front.endpoints, journal=journal, clock=clock, disk=disk_of(configuration))
@@ -127,6 +129,32 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack, reache
         is_stopping=stopping.is_set,
     )
     return Listeners(public=build_public(services), admin=build_admin(services), admin_port=server.admin_listen.port)
+
+
+async def _keep_identities(
+    stack: AsyncExitStack,
+    metrics: PrometheusMetrics,
+    front: Front,
+    *,
+    journal: Journal,
+    key: JournalKey,
+    clock: SystemClock,
+) -> None:
+    """What there is is taken up before the first request; what there is not is obtained beside the requests."""
+    keeper = Keeper(
+        journal=journal,
+        key=key,
+        managed=front.managed,
+        holdings=front.holdings,
+        holder=uuid4(),
+        clock=clock,
+        entropy=os.urandom,
+        metrics=metrics,
+    )
+    if front.managed:
+        await keeper.look()
+        _run(stack, metrics, keeper.watch)
+        _run(stack, metrics, keeper.run)
 
 
 def _work_until_the_end(

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from ra.bootstrap.front import load_identities
+from ra.bootstrap.identities import load_identities, load_kept
+from ra.cli.opened import with_journal
 from ra.cli.output import AsJson, show
 from ra.keyring.files import load_identity
 from ra.scep.explain import Explanation, explain
 from ra.scep.keys import Identity
-from ra.settings.load import load
+from ra.settings.load import Configuration, load
 from ra.settings.sources import read_secret
 
 
@@ -35,13 +36,21 @@ def command(
         raise typer.BadParameter("give --cert and --key together")
     identities: list[Identity] = []
     if config is not None:
-        identities += load_identities(load(config)).values()
+        identities += _identities(load(config))
     if certificate is not None and key is not None:
         passphrase = read_secret(key_passphrase, Path()) if key_passphrase else None
         identities.append(load_identity("given", certificate=certificate, key=key, passphrase=passphrase))
     data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     explanation = explain(_message_of(data), identities)
     show(_as_value(explanation), "\n".join(_lines(explanation)), as_json=as_json)
+
+
+def _identities(configuration: Configuration) -> list[Identity]:
+    """Those in files, and those that the RA has obtained itself, where there is a journal."""
+    found = list(load_identities(configuration).values())
+    if any(each.managed is not None for each in configuration.settings.identities.values()):
+        found += with_journal(configuration.path, load_kept)
+    return found
 
 
 def _message_of(data: bytes) -> bytes:

@@ -94,6 +94,8 @@ _LETTER = {
     "transaction": f"{_TRANSACTION}, where there is one",
 }
 _SECRET = {"method": "the challenge validator it is for", "label": "what it is called", "who": _WHO}
+_RA_KEY = {"identity": "its name in the configuration", "key": "the key's id in the journal"}
+_RA_KEY_EXAMPLE = {"identity": "ra", "key": "0f8c2a4e-5a0b-4e0f-9d1c-6f0a4b1f7c11"}
 
 EVENTS: Mapping[str, Kind] = {
     OPENED: Kind(
@@ -177,6 +179,31 @@ EVENTS: Mapping[str, Kind] = {
         meaning="A one-time secret was withdrawn.",
         fields=_SECRET,
         example={"method": "otp", "label": "printer-17", "who": "ada"},
+    ),
+    "ra-key-made": Kind(
+        meaning="The RA made a key for itself; its certificate is to be obtained.",
+        fields={**_RA_KEY, "who": f"{_WHO}; nobody where it was due"},
+        example={**_RA_KEY_EXAMPLE, "who": "ada"},
+    ),
+    "ra-certificate": Kind(
+        meaning="The RA obtained a certificate for a key of its own.",
+        fields={
+            **_RA_KEY,
+            "serial": "of the certificate, hex",
+            "shown_at": "from when on GetCACert shows it",
+            "forget_at": "until when requests sealed to it are opened, unless another one follows",
+        },
+        example={
+            **_RA_KEY_EXAMPLE,
+            "serial": "1a2b3c",
+            "shown_at": "2026-11-23T12:00:00.000000Z",
+            "forget_at": "2028-11-22T12:00:00.000000Z",
+        },
+    ),
+    "ra-key-forgotten": Kind(
+        meaning="A key of the RA was removed: what is sealed to it cannot be opened any more.",
+        fields=_RA_KEY,
+        example=_RA_KEY_EXAMPLE,
     ),
     "summary": Kind(
         meaning="What one process did for strangers in about a minute; anybody can cause it, so it is counted only.",

@@ -1,4 +1,4 @@
-"""What the journal's key does: it seals stored requests, makes digests of secrets, and signs the audit's checkpoints.
+"""What the journal's key does: it seals stored requests and the RA's keys, makes digests of secrets, signs checkpoints.
 
 The key is 32 random bytes outside the database, so that whoever reads the database, or a backup of it, learns neither a
 challenge nor a one-time secret. Replicas share it.
@@ -20,7 +20,8 @@ from connectors.api import Secret
 from ra.errors import Misconfigured, RaError
 
 KEY_LENGTH = 32
-_NONCE_LENGTH = 12
+NONCE_LENGTH = 12
+"""Of AES-GCM: random bytes that whoever seals hands in."""
 
 
 class NotOurs(RaError):
@@ -32,6 +33,7 @@ class JournalKey:
 
     def __init__(self, master: bytes) -> None:
         self._aead = AESGCM(_derive(master, b"stored requests"))
+        self._keys = AESGCM(_derive(master, b"the RA's keys"))
         self._secrets = _derive(master, b"one-time secrets")
         self._check = _derive(master, b"check value")
         self.checkpoint_signer = Ed25519PrivateKey.from_private_bytes(_derive(master, b"audit checkpoints"))
@@ -67,9 +69,24 @@ class JournalKey:
             NotOurs: by another key, or for another transaction.
         """
         try:
-            return self._aead.decrypt(sealed[:_NONCE_LENGTH], sealed[_NONCE_LENGTH:], which.bytes)
+            return self._aead.decrypt(sealed[:NONCE_LENGTH], sealed[NONCE_LENGTH:], which.bytes)
         except (InvalidTag, ValueError):
             raise NotOurs("the stored request was sealed with another key") from None
+
+    def seal_key(self, which: UUID, private_key: bytes, nonce: bytes) -> bytes:
+        """The same for a private key of the RA, PKCS #8 DER, kept under that id."""
+        return nonce + self._keys.encrypt(nonce, private_key, which.bytes)
+
+    def open_key(self, which: UUID, sealed: bytes) -> bytes:
+        """The private key that was sealed under that id.
+
+        Raises:
+            NotOurs: by another key, or under another id.
+        """
+        try:
+            return self._keys.decrypt(sealed[:NONCE_LENGTH], sealed[NONCE_LENGTH:], which.bytes)
+        except (InvalidTag, ValueError):
+            raise NotOurs("a key of the RA was sealed with another key of the journal") from None
 
     def digest(self, secret: str) -> bytes:
         """By which a one-time secret is known again; 32 bytes, and of no use without the key."""

@@ -298,6 +298,31 @@ facts = Table(
     Column("value", LargeBinary, nullable=False),
 )
 
+# The RA's own keys, of identities that are managed: one row for each key that was made and is not forgotten.
+ra_keys = Table(
+    "ra_keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("identity", Text, nullable=False),
+    # True or NULL, never False: while it is True, its certificate is still to be obtained.
+    Column("is_open", Boolean),
+    # Sealed: PKCS #8, DER.
+    Column("key", LargeBinary, nullable=False),
+    Column("idempotency_key", Uuid, nullable=False),
+    Column("requested_at", Instant, nullable=False),
+    # When the CA is to be asked (again); NULL once there is a certificate.
+    Column("due_at", Instant),
+    Column("attempts", Integer, nullable=False),
+    # What the CA called the request, where it has to be asked again.
+    Column("reference", Text),
+    Column("detail", Text),
+    # NULL until there is a certificate.
+    Column("certificate", LargeBinary),
+    Column("shown_at", Instant),
+    Column("forget_at", Instant),
+    UniqueConstraint("identity", "is_open"),
+)
+
 refusals = Table(
     "refusals",
     metadata,

@@ -90,8 +90,18 @@ def load_identity(
         )
     return Identity(
         name=name,
-        decryptor=FileDecryptor(certificate=_der(addressed), certificate_id=_id(addressed), key=opening_key),
-        signer=FileSigner(certificate=_der(shown), certificate_id=_id(shown), key=signing_key),
+        decryptor=FileDecryptor(certificate=_der(addressed), certificate_id=id_of(addressed), key=opening_key),
+        signer=FileSigner(certificate=_der(shown), certificate_id=id_of(shown), key=signing_key),
+    )
+
+
+def identity_of(name: str, certificate: bytes, key: rsa.RSAPrivateKey) -> Identity:
+    """The identity of one key in memory and its certificate, DER."""
+    named = id_of(x509.load_der_x509_certificate(certificate))
+    return Identity(
+        name=name,
+        decryptor=FileDecryptor(certificate=certificate, certificate_id=named, key=key),
+        signer=FileSigner(certificate=certificate, certificate_id=named, key=key),
     )
 
 
@@ -103,7 +113,8 @@ def _der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 
-def _id(certificate: x509.Certificate) -> CertificateId:
+def id_of(certificate: x509.Certificate) -> CertificateId:
+    """How a message names the certificate."""
     try:
         key_id = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     except x509.ExtensionNotFound:

@@ -51,11 +51,16 @@ class Signer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """One RA identity: what decrypts requests and what signs the replies to them. The two may be one key."""
+    """One RA identity: what decrypts requests and what signs the replies to them. The two may be one key.
+
+    Attributes:
+        is_remote: its private operations wait for a device, so that they must not hold up whoever else is served.
+    """
 
     name: str
     decryptor: Decryptor
     signer: Signer
+    is_remote: bool = False
 
     @property
     def certificates(self) -> tuple[bytes, ...]:

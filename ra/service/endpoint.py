@@ -9,6 +9,7 @@ from ra.challenge.api import Validator
 from ra.policy.profile import Profile
 from ra.scep.keys import Identity
 from ra.service.backend import Backend
+from ra.service.ring import Ring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,14 +20,23 @@ class Endpoint:
         ca_id: the integer that selects it in `?ca_id=`.
         backend: who issues.
         validator: None only where the profile says that no challenge is required.
-        identities: the RA's, newest first; the first is shown by GetCACert, all of them decrypt.
+        ring: the RA's identities.
     """
 
     profile: Profile
     ca_id: int | None
     backend: Backend
     validator: Validator | None
-    identities: tuple[Identity, ...]
+    ring: Ring
+
+    @property
+    def identities(self) -> tuple[Identity, ...]:
+        """The first is shown by GetCACert, all of them decrypt.
+
+        Raises:
+            Unavailable: there is none yet.
+        """
+        return self.ring.identities
 
 
 class Directory:

@@ -22,6 +22,7 @@ from ra.journal.transactions import find
 from ra.service.backend import Backend
 from ra.service.endpoint import Directory
 from ra.service.ports import Clock
+from ra.service.ring import Ring
 
 LEAST_FREE_BYTES = 32 << 20
 """A disk with less than that is seen while it still takes what is under way: some thousand enrolments."""
@@ -78,7 +79,7 @@ class Health:
         now = self._clock.now()
         backends: dict[str, Backend] = {}
         for endpoint in self._directory:
-            components[f"keys of profile {endpoint.profile.name}"] = _keys(endpoint.identities[0].certificates, now)
+            components[f"keys of profile {endpoint.profile.name}"] = _keys(endpoint.ring, now)
             backends[endpoint.backend.name] = endpoint.backend
         for name, backend in backends.items():
             components[f"connector {name}"] = await self._connector(backend)
@@ -116,11 +117,17 @@ def free_bytes(directory: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def _keys(certificates: tuple[bytes, ...], now: datetime) -> Component:
-    for der in certificates:
+def _keys(ring: Ring, now: datetime) -> Component:
+    try:
+        shown = ring.identities[0]
+    except Unavailable as error:
+        return Component(status=Status.FAILED, detail=str(error))
+    for der in shown.certificates:
         certificate = x509.load_der_x509_certificate(der)
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             return Component(status=Status.FAILED, detail="an RA certificate is outside its validity")
+    if ring.trouble:
+        return Component(status=Status.DEGRADED, detail=ring.trouble)
     return Component(status=Status.OK, detail="loaded, certificates valid")
 
 

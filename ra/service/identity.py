@@ -31,6 +31,9 @@ from ra.errors import Misconfigured, Unavailable
 from ra.service.ports import Entropy
 from ra.service.returned import Deviations, Wrong, check
 
+BOTH_USAGES = frozenset({KeyUsage.DIGITAL_SIGNATURE, KeyUsage.KEY_ENCIPHERMENT})
+"""Of a key that signs and decrypts."""
+
 _COMMON_NAME = "2.5.4.3"
 _SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
 _CERTIFICATE_REQUEST_AGENT = "1.3.6.1.4.1.311.20.2.1"
@@ -77,15 +80,14 @@ async def obtain(
         raise Misconfigured("this CA cannot issue the RA's certificate: obtain one by hand and configure it")
     if wish.decryption_key_spec is None and not wish.key_spec.startswith("rsa:"):
         raise Misconfigured(f"devices can seal to an RSA key alone, and {wish.key_spec} is none: add a decryption key")
-    both = frozenset({KeyUsage.DIGITAL_SIGNATURE, KeyUsage.KEY_ENCIPHERMENT})
     maker = _Maker(connector=connector, wish=wish, directory=directory, passphrase=passphrase, now=now, entropy=entropy)
     try:
         if wish.decryption_key_spec is None:
-            certificate, key = await maker.make("ra", wish.key_spec, both)
+            certificate, key = await maker.make("ra", wish.key_spec, BOTH_USAGES)
             return IdentityFiles(certificate=certificate, key=key)
-        certificate, key = await maker.make("ra-signing", wish.key_spec, both - {KeyUsage.KEY_ENCIPHERMENT})
+        certificate, key = await maker.make("ra-signing", wish.key_spec, BOTH_USAGES - {KeyUsage.KEY_ENCIPHERMENT})
         decryption_certificate, decryption_key = await maker.make(
-            "ra-decryption", wish.decryption_key_spec, both - {KeyUsage.DIGITAL_SIGNATURE}
+            "ra-decryption", wish.decryption_key_spec, BOTH_USAGES - {KeyUsage.DIGITAL_SIGNATURE}
         )
     except BackendUnavailable as error:
         raise Unavailable(f"the CA cannot be asked for the RA's certificate: {error}") from error
@@ -111,7 +113,8 @@ class _Maker:
     async def make(self, stem: str, key_spec: str, usage: frozenset[KeyUsage]) -> tuple[Path, Path]:
         """Writes `stem`.pem and `stem`.key, once the certificate is there and is what was asked for."""
         key = keyfiles.make_key(key_spec)
-        request = self._request(key, usage)
+        idempotency_key = UUID(bytes=self.entropy(16), version=4)
+        request = request_for(key, self.wish, usage, idempotency_key, self.now)
         result = await self.connector.issue(request)
         if isinstance(result, Pending):
             raise Unavailable("the CA has not decided on the RA's certificate yet", result.retry_after_seconds)
@@ -125,24 +128,28 @@ class _Maker:
         keyfiles.write_certificates(certificate_file, [result.certificate])
         return certificate_file, key_file
 
-    def _request(self, key: PrivateKey, usage: frozenset[KeyUsage]) -> IssueRequest:
-        common_name = f"SCEP RA {self.wish.name}"
-        contents = ApprovedContents(
-            subject=((NameAttribute(_COMMON_NAME, common_name),),),
-            subject_alternative_names=(),
-            spki=key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-            key_usage=usage,
-            # Windows accepts an RA certificate for one of the two, else it fails with 0x8010002c.
-            extended_key_usage=(_SERVER_AUTH, _CERTIFICATE_REQUEST_AGENT),
-            validity=self.wish.validity,
-        )
-        return IssueRequest(
-            csr=_csr(key, common_name, contents),
-            contents=contents,
-            profile=self.wish.profile,
-            idempotency_key=UUID(bytes=self.entropy(16), version=4),
-            requested_at=self.now,
-        )
+
+def request_for(
+    key: PrivateKey, wish: Wish, usage: frozenset[KeyUsage], idempotency_key: UUID, requested_at: datetime
+) -> IssueRequest:
+    """The same bytes for the same arguments, where the key is RSA: it is asked again with what it was asked before."""
+    common_name = f"SCEP RA {wish.name}"
+    contents = ApprovedContents(
+        subject=((NameAttribute(_COMMON_NAME, common_name),),),
+        subject_alternative_names=(),
+        spki=key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        key_usage=usage,
+        # Windows accepts an RA certificate for one of the two, else it fails with 0x8010002c.
+        extended_key_usage=(_SERVER_AUTH, _CERTIFICATE_REQUEST_AGENT),
+        validity=wish.validity,
+    )
+    return IssueRequest(
+        csr=_csr(key, common_name, contents),
+        contents=contents,
+        profile=wish.profile,
+        idempotency_key=idempotency_key,
+        requested_at=requested_at,
+    )
 
 
 def _csr(key: PrivateKey, common_name: str, contents: ApprovedContents) -> bytes:

@@ -17,12 +17,10 @@ from uuid import UUID
 from connectors.api import Issued
 from ra.journal.outbox import Letter, NewLetter
 from ra.journal.records import Notice, Occasion, Transaction
-from ra.journal.sealing import JournalKey
+from ra.journal.sealing import NONCE_LENGTH, JournalKey
 from ra.policy.decide import Decision
 from ra.policy.grant import Grant, Notify
 from ra.service.ports import Entropy
-
-_NONCE_LENGTH = 12
 
 
 class Notices:
@@ -95,7 +93,7 @@ class Notices:
                     id=which,
                     validator=each.validator,
                     is_strict=each.is_strict and occasion is Occasion.ISSUED,  # of a failure nothing waits
-                    notice=self._key.seal(which, _freeze(notice(id=which)), self._entropy(_NONCE_LENGTH)),
+                    notice=self._key.seal(which, _freeze(notice(id=which)), self._entropy(NONCE_LENGTH)),
                     deadline_at=now + each.patience,
                 )
             )

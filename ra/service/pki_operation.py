@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
 from ra.errors import Refused, Unavailable
 from ra.journal.records import Refusal as RefusalNote
@@ -14,7 +18,7 @@ from ra.scep.enveloped import addresses
 from ra.scep.errors import Answerable, Unreadable
 from ra.scep.header import Header
 from ra.scep.keys import Identity
-from ra.scep.messages import CertPoll, CertQuery, CrlDelivery, Deferral, Enrolment, Issuance, Reply, Request
+from ra.scep.messages import CertPoll, CertQuery, CrlDelivery, Deferral, Enrolment, Issuance, Outer, Reply, Request
 from ra.scep.names import MessageType
 from ra.service.admission import Admission
 from ra.service.endpoint import Endpoint
@@ -24,6 +28,8 @@ from ra.service.poll import Polls
 from ra.service.ports import Clock, Entropy, Metrics
 from ra.service.replies import Told
 from ra.service.retrieve import Retrieval
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +111,20 @@ class PkiOperation:
         try:
             async with self._admission.admitted(profile.name, outer):
                 await self._retrieval.admit(endpoint, outer)
-                request = read_inner(outer, endpoint.identities, profile.legacy, self._entropy)  # (3)
+                request = await self._open(endpoint, outer)  # (3)
                 self._count_what_is_odd(endpoint, request)
                 told = await self._carry_out(endpoint, request, arrived_at)  # (4) to (7)
         except (Answerable, Refused) as error:
             return await self._refuse(endpoint, outer.header, refused(error), started)
-        return self._seal(endpoint, request, told)  # (8)
+        return await self._seal(endpoint, request, told)  # (8)
+
+    async def _open(self, endpoint: Endpoint, outer: Outer) -> Request:
+        """What is sealed to a certificate that is not known here may be for one that another process shows already."""
+        if find_addressed(endpoint.identities, outer.header) is None:
+            await endpoint.ring.look()
+        identities = endpoint.identities
+        read = partial(read_inner, outer, identities, endpoint.profile.legacy, self._entropy)
+        return await _done(read, find_addressed(identities, outer.header))
 
     async def _carry_out(self, endpoint: Endpoint, request: Request, arrived_at: datetime) -> Told:
         match request:
@@ -121,17 +135,20 @@ class PkiOperation:
             case CertQuery():
                 return await self._retrieval.retrieve(endpoint, request)
 
-    def _seal(self, endpoint: Endpoint, request: Request, told: Told) -> Answer:
+    async def _seal(self, endpoint: Endpoint, request: Request, told: Told) -> Answer:
         header = request.outer.header
-        body = write_reply(
+        identity = addressed(endpoint, header)
+        write = partial(
+            write_reply,
             told.reply,
             header,
-            addressed(endpoint, header),
+            identity,
             self._entropy,
             recipient=request.outer.signer,
             sealing=request.sealing,
             legacy=endpoint.profile.legacy,
         )
+        body = await _done(write, identity)
         return Answer(
             body=body,
             message_type=header.message_type,
@@ -143,7 +160,9 @@ class PkiOperation:
     async def _refuse(self, endpoint: Endpoint, header: Header, error: Refused, started: float) -> Answer:
         profile = endpoint.profile
         reply = refusal(error.reason, challenge_text=profile.challenge_text)
-        body = write_reply(reply, header, addressed(endpoint, header), self._entropy, legacy=profile.legacy)
+        identity = addressed(endpoint, header)
+        write = partial(write_reply, reply, header, identity, self._entropy, legacy=profile.legacy)
+        body = await _done(write, identity)
         self._refusals.note(
             RefusalNote(
                 at=self._clock.now(),
@@ -183,12 +202,27 @@ class PkiOperation:
 
 
 def addressed(endpoint: Endpoint, header: Header) -> Identity:
-    """The identity that the request's envelope addresses, so that the reply is signed by the one the client knows."""
-    for identity in endpoint.identities:
+    """The identity that the request's envelope addresses, so that the reply is signed by the one the client knows.
+
+    Raises:
+        Unavailable: there is none yet.
+    """
+    identities = endpoint.identities
+    return find_addressed(identities, header) or identities[0]
+
+
+def find_addressed(identities: Sequence[Identity], header: Header) -> Identity | None:
+    """The first of them that the request's envelope addresses."""
+    for identity in identities:
         ours = identity.decryptor.certificate_id
         if any(addresses(recipient, ours) for recipient in header.recipients):
             return identity
-    return endpoint.identities[0]
+    return None
+
+
+async def _done(work: Callable[[], T], identity: Identity | None) -> T:
+    """Does the work of one private operation, in a thread where the key is in a device."""
+    return await asyncio.to_thread(work) if identity is not None and identity.is_remote else work()
 
 
 _WORDS: dict[type[Reply], str] = {Issuance: "success", CrlDelivery: "success", Deferral: "pending"}

@@ -91,6 +91,7 @@ def _profile_problems(
             yield f"{table}.identities is missing: name at least one of [identities]"
         yield from _challenge_problems(table, endpoint, policies[name], settings)
     yield from _shared_ca_ids(endpoints)
+    yield from _managed_problems(settings, endpoints)
 
 
 def _challenge_problems(table: str, endpoint: EndpointSettings, policy: Profile, settings: Settings) -> Iterator[str]:
@@ -110,6 +111,16 @@ def _unknown(path: str, table: str, names: tuple[str, ...], known: Mapping[str, 
         if name not in known:
             choice = ", ".join(known) or "nothing yet"
             yield f'{path} names "{name}", which is not there: [{table}] has {choice}'
+
+
+def _managed_problems(settings: Settings, endpoints: Mapping[str, EndpointSettings]) -> Iterator[str]:
+    for name, identity in settings.identities.items():
+        connectors = sorted({each.connector for each in endpoints.values() if name in each.identities})
+        if identity.managed is not None and len(connectors) > 1:
+            yield (
+                f"identities.{name} is managed and named by profiles of several connectors ({', '.join(connectors)}): "
+                "a certificate comes from one CA; write one managed identity for each"
+            )
 
 
 def _shared_ca_ids(endpoints: Mapping[str, EndpointSettings]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_type_hints
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
@@ -230,12 +230,28 @@ class RetentionSettings(Section):
     """Audit events that are sealed by a checkpoint; 0: for ever."""
 
 
-class IdentitySettings(Section):
-    """One RA certificate with its key; a second pair where decryption has a key of its own."""
+class ManagedSettings(Section):
+    """A key that scep-ra makes itself, and a certificate that it obtains from the CA of the profiles that name it."""
 
-    certificate: Path
+    key: Literal["rsa:2048", "rsa:3072", "rsa:4096"] = "rsa:2048"
+    """What key is made. RSA: devices can seal to no other."""
+    validity_days: Annotated[int, Field(ge=1, le=3650)] = 730
+    """What is asked for; the CA may give less."""
+    renew_before_days: Annotated[int, Field(ge=1, le=365)] = 30
+    """So long before its end a new key and certificate are obtained; after two thirds of its time, where that is later."""
+    show_after_seconds: Annotated[int, Field(ge=10, le=86400)] = 30
+    """A new certificate is shown by GetCACert only so long after it was obtained: by then every process has its key."""
+    overlap_days: Annotated[int, Field(ge=0, le=3650)] | None = None
+    """So long after a new certificate is shown, requests to the one before are still opened: devices remember what
+    GetCACert has shown. Left out: until the end of its certificate."""
+
+
+class IdentitySettings(Section):
+    """One identity of the RA: a certificate and its key in files, or one that scep-ra manages itself."""
+
+    certificate: Path | None = None
     """PEM: the RA's certificate, then what is above it."""
-    key: Path
+    key: Path | None = None
     """PEM, readable by its owner alone."""
     key_passphrase: SecretReference | None = None
     """Of encrypted keys: `file:PATH` or `env:NAME`."""
@@ -243,12 +259,22 @@ class IdentitySettings(Section):
     """PEM: what devices seal to, where that is another certificate than the one that signs."""
     decryption_key: Path | None = None
     """PEM, readable by its owner alone."""
+    managed: ManagedSettings | None = None
+    """Instead of files: `managed = {}`, and the key is made, certified, renewed and kept in the journal, sealed."""
 
     @model_validator(mode="after")
-    def _pair(self) -> Self:
+    def _one_form(self) -> Self:
+        files = {name for name in _FILES if getattr(self, name) is not None}
+        if self.managed is not None and files:
+            raise ValueError(f"managed needs no {min(files)}: write either files or managed")
+        if self.managed is None and not {"certificate", "key"} <= files:
+            raise ValueError("write certificate and key, or managed = {}")
         if (self.decryption_certificate is None) is not (self.decryption_key is None):
             raise ValueError("write decryption_certificate and decryption_key together, or neither")
         return self
+
+
+_FILES = ("certificate", "key", "key_passphrase", "decryption_certificate", "decryption_key")
 
 
 class Combination(Section):

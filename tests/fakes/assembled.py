@@ -36,6 +36,7 @@ from ra.service.describe import ca_certificate_message
 from ra.service.endpoint import Directory, Endpoint
 from ra.service.gate import Gate
 from ra.service.pki_operation import Answer
+from ra.service.ring import Ring
 from tests.fakes import pki
 from tests.fakes.clock import FakeClock
 
@@ -202,7 +203,7 @@ async def assembled(
         ca_id=1,
         backend=backend,
         validator=checked if challenge else None,
-        identities=(identity(ca),),
+        ring=Ring.of(identity(ca)),
     )
     work = build_work(
         journal,

@@ -23,6 +23,7 @@ from ra.service.endpoint import Directory, Endpoint
 from ra.service.gate import Gate
 from ra.service.health import Component, HealthReport, Status
 from ra.service.pki_operation import Answer
+from ra.service.ring import Ring
 from ra.web.api_keys import ApiKeys, digest
 from ra.web.services import Services
 from tests.fakes import pki
@@ -61,7 +62,7 @@ def endpoint(name: str = "default", ca_id: int | None = 1, **rules: Any) -> Endp
             issue_timeout_seconds=50,
         ),
         validator=None,
-        identities=(identity(),),
+        ring=Ring.of(identity()),
     )
 
 
