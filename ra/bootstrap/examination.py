@@ -22,7 +22,7 @@ from connectors.api import (
     RateLimited,
 )
 from connectors.api import Misconfigured as BadConnector
-from ra.bootstrap.front import load_identities
+from ra.bootstrap.identities import shown_identities
 from ra.bootstrap.journal import opened
 from ra.bootstrap.plugins import Surroundings, connect_connector, connect_validator
 from ra.challenge.one_time import KeptSecrets
@@ -79,7 +79,7 @@ async def examine_all(configuration: Configuration) -> list[Finding]:
         await _guarded(f"challenges.{name}", _validator(configuration, name, surroundings))
         for name in configuration.settings.challenges
     ]
-    return findings + _identities(configuration, chains, surroundings.clock.now())
+    return findings + await _identities(configuration, chains, surroundings.clock.now())
 
 
 # ---------------------------------------------------------------- each thing
@@ -131,10 +131,12 @@ async def _validator(configuration: Configuration, name: str, surroundings: Surr
     return Finding(subject=subject, verdict=Verdict.OK, detail="its options and secrets can be read")
 
 
-def _identities(configuration: Configuration, chains: dict[str, tuple[bytes, ...]], now: datetime) -> list[Finding]:
+async def _identities(
+    configuration: Configuration, chains: dict[str, tuple[bytes, ...]], now: datetime
+) -> list[Finding]:
     """Each identity beside the CA of the profile that it serves, where that has shown itself."""
     try:
-        identities = load_identities(configuration)
+        identities = await shown_identities(configuration, now)
     except RaError as error:
         return [_of_error("identities", error)]
     findings: list[Finding] = []
@@ -144,6 +146,12 @@ def _identities(configuration: Configuration, chains: dict[str, tuple[bytes, ...
             chain = chains.get(endpoint.connector)
             if chain is None:
                 detail = f"not looked at: connectors.{endpoint.connector}, which has to have issued it, shows no CA"
+                findings.append(Finding(subject=subject, verdict=Verdict.WARNING, detail=detail))
+                continue
+            if name not in identities:
+                detail = (
+                    "it is managed, and is obtained once scep-ra serves; `scep-ra keys status` says how that stands"
+                )
                 findings.append(Finding(subject=subject, verdict=Verdict.WARNING, detail=detail))
                 continue
             found = examine(identities[name], chain, now, os.urandom)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from connectors.api import Capability
+from ra.bootstrap.journal import opened
 from ra.bootstrap.plugins import naming
 from ra.errors import Misconfigured
 from ra.journal import ra_keys
@@ -16,6 +17,7 @@ from ra.scep.keys import Identity
 from ra.service.backend import Backend
 from ra.service.certification import Managed, open_identity
 from ra.service.identity import Wish
+from ra.service.keeper import shown
 from ra.settings.load import Configuration
 from ra.settings.model import IdentitySettings, ManagedSettings
 from ra.settings.sources import read_secret
@@ -49,6 +51,25 @@ async def load_kept(journal: Journal, key: JournalKey) -> tuple[Identity, ...]:
     """Those that the RA has obtained itself, the newest first."""
     kept = await journal.read(ra_keys.list_keys)
     return tuple(open_identity(key, each, each.certificate) for each in reversed(kept) if each.certificate is not None)
+
+
+async def shown_identities(configuration: Configuration, now: datetime) -> dict[str, Identity]:
+    """Those in files, and of those that the RA manages itself what it shows; by name, not yet looked at.
+
+    Raises:
+        Misconfigured: a key or certificate cannot be read, or the journal cannot be opened.
+        Unavailable: the database is away.
+    """
+    found = load_identities(configuration)
+    managed = [name for name, each in configuration.settings.identities.items() if each.managed is not None]
+    if managed:
+        async with opened(configuration) as (journal, key):
+            kept = await journal.read(ra_keys.list_keys)
+            for name in managed:
+                first = shown([each for each in kept if each.identity == name], now)
+                if first is not None and first.certificate is not None:
+                    found[name] = open_identity(key, first, first.certificate)
+    return found
 
 
 def managed_identities(configuration: Configuration, backends: Mapping[str, Backend]) -> tuple[Managed, ...]:
