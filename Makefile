@@ -5,7 +5,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 N ?= 200
 
-.PHONY: help run test demo check bench crash rows herd pollers format schema peers .venv clean
+.PHONY: help run test demo check bench crash rows herd pollers connectors format schema peers .venv clean
 help:
 	@echo "make run     an RA with a CA of its own; prints the enrolment URL and the challenge"
 	@echo "make test    the test suite"
@@ -15,6 +15,7 @@ help:
 	@echo "make crash   kills the RA N times while devices enrol, and counts what that did to them (N=200)"
 	@echo "make rows    how long it takes to start with, and to search, a journal of 100,000 transactions"
 	@echo "make herd    10,000 devices enrol within a minute, before a slow CA"
+	@echo "make connectors  what the RA adds to a CA: time and rate, beside the connector alone"
 	@echo "make pollers 10,000 open connections poll, 1,000 times a second"
 
 run: .venv/runtime.stamp
@@ -41,7 +42,7 @@ bench: .venv
 crash: .venv
 	$(BIN)/python -m benchmarks.crash -n $(N)
 
-rows herd pollers: .venv
+rows herd pollers connectors: .venv
 	$(BIN)/python -m benchmarks.$@
 
 format: .venv

@@ -25,6 +25,7 @@ from ra.client.requests import Request, key_transaction_id, write_request
 from ra.client.signed import Signer
 
 KEY_BITS = 2048
+SUBJECT = "CN=device-{index:06d},O=Benchmark"
 CORES = 2
 LENGTH_BYTES = 2
 
@@ -51,11 +52,11 @@ def load_keys(cache: Path, count: int) -> list[rsa.RSAPrivateKey]:
     return [_load_key(each) for each in kept[:count]]
 
 
-def prepare(keys: Iterable[rsa.RSAPrivateKey], site: Site) -> list[Request]:
-    """One sealed PKCSReq for each key: AES-128 and SHA-256, which both servers take."""
+def prepare(keys: Iterable[rsa.RSAPrivateKey], site: Site, subject: str = SUBJECT) -> list[Request]:
+    """One sealed PKCSReq for each key, `subject` with its index: AES-128 and SHA-256, which every server takes."""
     now = datetime.now(UTC)  # noqa: TID251 - a program of its own, not the service
     with ThreadPoolExecutor(CORES) as pool:
-        return list(pool.map(lambda item: _request(item[0], item[1], site, now), enumerate(keys)))
+        return list(pool.map(lambda item: _request(item[0], item[1], site, now, subject), enumerate(keys)))
 
 
 def serials(requests: Iterable[Request], bodies: Iterable[bytes], site: Site) -> list[int | None]:
@@ -69,8 +70,8 @@ def serials(requests: Iterable[Request], bodies: Iterable[bytes], site: Site) ->
         return list(pool.map(lambda pair: _serial(pair[0], pair[1], site), zip(requests, bodies, strict=True)))
 
 
-def _request(index: int, key: rsa.RSAPrivateKey, site: Site, now: datetime) -> Request:
-    subject = read_subject(f"CN=device-{index:06d},O=Benchmark")
+def _request(index: int, key: rsa.RSAPrivateKey, site: Site, now: datetime, named: str) -> Request:
+    subject = read_subject(named.format(index=index))
     return write_request(
         MessageType.PKCS_REQ,
         write_csr(key, subject, challenge_password=site.challenge),
