@@ -78,6 +78,7 @@ class Gate:
         self._breaker = _Breaker()
         self._probe: Permit | None = None
         self._is_stopped = False
+        self._fault: Exception | None = None
 
     def try_enter(self) -> Permit | None:
         """A permit, if one can be had at once."""
@@ -135,6 +136,11 @@ class Gate:
         """Whether the CA is left alone."""
         return not self._breaker.is_closed
 
+    @property
+    def fault(self) -> Exception | None:
+        """What the CA was last asked has come to; None: an answer."""
+        return self._fault
+
     def stop(self) -> None:
         """Lets nobody through any more: who asks the CA already gets its answer, who waits is sent away."""
         self._is_stopped = True
@@ -142,6 +148,7 @@ class Gate:
 
     # ------------------------------------------------------------ what permits tell
     def note_success(self, permit: Permit) -> None:
+        self._fault = None
         if self._breaker.is_closed:
             self._breaker.note(self._clock.monotonic_seconds(), failed=False)
         elif permit is self._probe:
@@ -150,6 +157,7 @@ class Gate:
 
     def note_failure(self, permit: Permit, error: Exception) -> None:
         """What was sent before the CA was left alone says nothing new, unless it is told how long to leave it alone."""
+        self._fault = error
         now, was_closed = self._clock.monotonic_seconds(), self._breaker.is_closed
         if isinstance(error, RateLimited):
             self._breaker.open(now, error.retry_after_seconds or PROBE_SECONDS)

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from cryptography import x509
 
+from connectors.api import AuthFailed, Misconfigured
 from ra.errors import Unavailable
 from ra.journal import claims
 from ra.journal.database import Journal
@@ -101,14 +102,23 @@ class Health:
         return Component(status=Status.OK, detail="answers")
 
     async def _connector(self, backend: Backend) -> Component:
+        fault = backend.gate.fault
         if backend.gate.is_open:
-            return Component(status=Status.DEGRADED, detail="fails again and again, and is left alone for some seconds")
+            detail = f"left alone for some seconds, because it fails again and again: {_told(fault)}"
+            return Component(status=Status.DEGRADED, detail=detail)
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 health = await backend.connector.health()
         except Exception as error:  # noqa: BLE001 - the edge of a plugin: what it raises is its state
             return Component(status=Status.DEGRADED, detail=f"does not answer: {type(error).__name__}")
+        if health.ready and isinstance(fault, AuthFailed | Misconfigured):
+            # It answers, and yet the last that it was asked for cannot be had before a person mends something.
+            return Component(status=Status.DEGRADED, detail=_told(fault))
         return Component(status=Status.OK if health.ready else Status.DEGRADED, detail=health.detail)
+
+
+def _told(fault: Exception | None) -> str:
+    return f"{type(fault).__name__}: {fault}" if fault is not None else "nobody has asked it since"
 
 
 def free_bytes(directory: Path) -> int:

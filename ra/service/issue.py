@@ -12,15 +12,18 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
 
+import structlog
 from sqlalchemy import Connection
 
 from connectors.api import (
     ApprovedContents,
+    AuthFailed,
     BackendUnavailable,
     Capability,
     ConnectorError,
     Issued,
     IssueRequest,
+    Misconfigured,
     Pending,
     ProtocolViolation,
     Rejected,
@@ -142,6 +145,7 @@ class Issuing:
 
     async def postpone(self, transaction: Transaction, error: Exception) -> Transaction:
         """Leaves it as it is, to be looked at again after a pause that grows."""
+        self._alarm(transaction, error)
         now = self._clock.now()
         return await self.settle(
             transaction, settle.postpone, _told(error), now + self._pause(transaction.attempts, error), now
@@ -217,6 +221,7 @@ class Issuing:
     # ------------------------------------------------------------ faults
     async def _settle_fault(self, transaction: Transaction, error: Exception) -> Transaction:
         """Only what surely was not sent may be sent again; anything else is UNKNOWN."""
+        self._alarm(transaction, error)
         is_unsent = isinstance(error, ConnectorError) and not (
             isinstance(error, ProtocolViolation) or (isinstance(error, BackendUnavailable) and error.maybe_issued)
         )
@@ -224,6 +229,13 @@ class Issuing:
         now = self._clock.now()
         due_at = now + self._pause(transaction.attempts, error)
         return await self.settle(transaction, operation, _told(error), due_at, now)
+
+    def _alarm(self, transaction: Transaction, error: Exception) -> None:
+        """The device waits, and is not to blame; without a person it waits for ever."""
+        if isinstance(error, AuthFailed | Misconfigured):
+            self._metrics.alarmed(transaction.profile, "CA_SETTINGS")
+            log = structlog.get_logger("ra.service.issue")
+            log.error("a CA cannot be asked as configured", connector=transaction.connector, detail=_told(error))
 
     def _pause(self, attempts: int, error: Exception) -> timedelta:
         """What the CA asked for, if it did, and some more."""

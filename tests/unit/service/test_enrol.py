@@ -16,6 +16,7 @@ from connectors.api import (
     Capability,
     ConnectorError,
     Issued,
+    Misconfigured,
     Pending,
     ProtocolViolation,
     Rejected,
@@ -181,6 +182,33 @@ async def test_a_ca_that_is_away_is_pending_and_never_failure(
     result = await enrol(ra, Device())
 
     assert replies.Pending() == result
+
+
+@pytest.mark.parametrize(
+    ("error", "alarms"),
+    [
+        (AuthFailed("token expired"), {"CA_SETTINGS": 1}),
+        (Misconfigured("unknown role: x (see role)", settings=("role",)), {"CA_SETTINGS": 1}),
+        (NOT_SENT, {}),
+    ],
+    ids=str,
+)
+async def test_what_only_a_person_can_mend_is_an_alarm_and_no_refusal(
+    ra: Assembled, issuing: IssuingCa, error: ConnectorError, alarms: dict[str, int]
+) -> None:
+    issuing.answer = error
+    device = Device()
+
+    refused = await enrol(ra, device)
+    raised = dict(ra.counts.alarms)
+    issuing.answer = None
+    await ra.sweep(timedelta(minutes=10))
+    [settled] = await ra.transactions()
+
+    assert replies.Pending() == refused
+    assert alarms == raised
+    assert {type(error).__name__: 1} == dict(ra.counts.failures)
+    assert "released" == settled.state
 
 
 async def test_a_connector_that_answers_with_something_else_leaves_the_attempt_open(

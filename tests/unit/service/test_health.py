@@ -3,17 +3,20 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from connectors.api import AuthFailed, RateLimited
+from connectors.api import AuthFailed, Misconfigured, RateLimited
 from connectors.api import Health as ConnectorHealth
 from ra.service.endpoint import Directory
+from ra.service.gate import CONSECUTIVE_FAILURES
 from ra.service.health import Component, Health, HealthReport, Status, free_bytes
 from tests.fakes import pki
-from tests.fakes.assembled import Assembled, assembled
+from tests.fakes.assembled import CHALLENGE, Assembled, assembled
+from tests.fakes.device import Device
 from tests.fakes.issuing import IssuingCa
 
 pytestmark = pytest.mark.anyio
@@ -127,3 +130,32 @@ async def test_an_expired_ra_certificate_fails(tmp_path: Path) -> None:
         found = await report(ra)
 
     assert Status.FAILED == found.components["keys of profile default"].status
+
+
+async def test_health_says_which_setting_keeps_a_ca_from_issuing(tmp_path: Path) -> None:
+    issuing = IssuingCa(CA)
+    issuing.answer = Misconfigured("sign answered 400: unknown role: x (see role)", settings=("role",))
+    async with assembled(tmp_path, issuing, CA) as ra:
+        await ra.answer(Device().enrol_message(ra.ca, challenge=CHALLENGE))
+        wrong = await report(ra)
+        issuing.answer = None
+        await ra.sweep(timedelta(minutes=10))
+        right = await report(ra)
+
+    component = wrong.components["connector lab"]
+    assert (Status.DEGRADED, Status.DEGRADED) == (wrong.status, component.status)
+    assert "unknown role: x (see role)" in component.detail
+    assert Status.OK == right.status
+
+
+async def test_a_ca_that_is_left_alone_says_why(tmp_path: Path) -> None:
+    async with assembled(tmp_path, IssuingCa(CA), CA) as ra:
+        for _ in range(CONSECUTIVE_FAILURES):
+            permit = ra.endpoint.backend.gate.try_enter()
+            assert permit is not None
+            with permit:
+                permit.failed(AuthFailed("login answered 400: invalid secret id (see login.secret_id)"))
+        found = await report(ra)
+
+    assert "left alone" in found.components["connector lab"].detail
+    assert "(see login.secret_id)" in found.components["connector lab"].detail
