@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ra.bootstrap.identities import load_identities, managed_identities
 from ra.bootstrap.plugins import Surroundings, connect_connector, connect_validator, naming
 from ra.challenge.api import Validator
-from ra.challenge.combine import AllOf, AnyOf, Checked, FirstMatch
+from ra.challenge.combine import AllOf, AnyOf, Checked, FirstMatch, insist_on_secrets
 from ra.challenge.one_time import KeptSecrets
 from ra.challenge.pages import MountedPage
 from ra.errors import Misconfigured
@@ -82,7 +82,7 @@ async def build_front(configuration: Configuration, stack: AsyncExitStack, surro
             profile=configuration.policies[name],
             ca_id=settings.ca_id,
             backend=backend,
-            validator=_combined(settings.challenge, validators),
+            validator=_combined(name, settings.challenge, validators),
             ring=Ring(own),
         )
     return Front(
@@ -140,10 +140,12 @@ def _pages(
     return tuple(mounted.values())
 
 
-def _combined(combination: Combination | None, validators: Mapping[str, Checked]) -> Validator | None:
+def _combined(profile: str, combination: Combination | None, validators: Mapping[str, Checked]) -> Validator | None:
     if combination is None:
         return None
     members = tuple(validators[each] for each in combination.names)
+    with naming(f"profiles.{profile}.challenge"):
+        insist_on_secrets(members, all_needed=bool(combination.all_of))
     if len(members) == 1:
         return members[0]
     if combination.all_of:

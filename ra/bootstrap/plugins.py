@@ -81,12 +81,17 @@ async def connect_validator(
         now=clock.now,
         read_secret=partial(read_secret, directory=configuration.directory),
         warn=lambda sentence: warn(f"{table}: {sentence}"),
+        report=partial(_log_report, name),
         one_time=one_time,
     )
     with naming(table):
         settings = configuration.settings.challenges[name]
         plugin = challenges.load(settings.type)
         return Checked(name, await plugin.connect(_options(settings, plugin.options), services), _log_fault)
+
+
+def _log_report(name: str, sentence: str) -> None:
+    structlog.get_logger("ra.challenge").warning("validator reports", validator=name, detail=sentence)
 
 
 def _log_fault(name: str, error: Exception) -> None:

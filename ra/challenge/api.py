@@ -96,6 +96,10 @@ class OneTimeSecrets(Protocol):
         """
 
 
+def _unreported(_sentence: str) -> None:
+    """Nobody reads a log."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """What a validator is given.
@@ -106,6 +110,7 @@ class Services:
         now: the time, UTC and aware.
         read_secret: reads a secret reference, `file:PATH` (relative to `directory`) or `env:NAME`.
         warn: reports what an operator should know about the configuration, in one sentence.
+        report: tells the log, while serving, that something is not as it should be; names no secret.
         one_time: the one-time secrets that were minted; none can be looked up before the journal is open.
         sleep: waits so many seconds.
         entropy: that many random bytes.
@@ -116,13 +121,18 @@ class Services:
     now: Callable[[], datetime]
     read_secret: Callable[[str], Secret]
     warn: Callable[[str], None]
+    report: Callable[[str], None] = _unreported
     one_time: OneTimeSecrets = field(default_factory=KeptSecrets)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     entropy: Callable[[int], bytes] = os.urandom
 
 
 class Validator(Protocol):
-    """One challenge validator. `check` may be called concurrently."""
+    """One challenge validator. `check` may be called concurrently.
+
+    One that asks for nothing that a stranger could not know sets `knows_secrets = False`: it stands in an `all_of`
+    beside one that does, or nowhere.
+    """
 
     async def check(self, attempt: Attempt) -> Verdict:
         """Whether this request may go on to policy."""

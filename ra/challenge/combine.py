@@ -68,6 +68,11 @@ class Checked:
         return isinstance(self.validator, Notifier)
 
     @property
+    def knows_secrets(self) -> bool:
+        """Whether it asks for something that a stranger could not know."""
+        return bool(getattr(self.validator, "knows_secrets", True))
+
+    @property
     def page(self) -> Page | None:
         """The page that the validator has beside, if it has one."""
         return self.validator.page if isinstance(self.validator, Paged) else None
@@ -94,6 +99,20 @@ class Checked:
             await self.validator.aclose()
         except Exception as error:  # noqa: BLE001 - an edge: the others are still to be closed
             self.log_error(self.name, error)
+
+
+def insist_on_secrets(members: Sequence[Checked], *, all_needed: bool) -> None:
+    """Of validators that ask for no secret, none may be enough: one that is added must not open a door beside the others.
+
+    Raises:
+        Misconfigured: a stranger could be let in who knows no more than a name.
+    """
+    open_ones = [each.name for each in members if not each.knows_secrets]
+    if open_ones and (not all_needed or len(open_ones) == len(members)):
+        raise Misconfigured(
+            f"{', '.join(open_ones)}: asks for nothing that a stranger could not know; "
+            "write it in an all_of beside a challenge that asks for a secret"
+        )
 
 
 @dataclass(frozen=True, slots=True)

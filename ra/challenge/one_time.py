@@ -25,6 +25,7 @@ BITS_OF_CHARACTER = 5
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _GROUP = 4
+_SHOWN_CHARACTERS = 200
 _AS_MEANT = str.maketrans(
     dict(zip(string.ascii_lowercase, string.ascii_uppercase, strict=True))
     | dict.fromkeys("Oo", "0")
@@ -72,6 +73,18 @@ def names_asked(csr: Csr) -> frozenset[str]:
         if each.oid == SID_EXTENSION
     }
     return frozenset(subject | names | sids)
+
+
+def name_mismatch(bound: frozenset[str], asked: frozenset[str]) -> str | None:
+    """What a request asks for more, or less, than it may, in words for a log; None where it is just that."""
+    more, less = asked - bound, bound - asked
+    faults = [f"does not allow {_shown(more)}"] * bool(more) + [f"wants {_shown(less)} asked for"] * bool(less)
+    return " and ".join(faults) or None
+
+
+def _shown(names: frozenset[str]) -> str:
+    """For a log: escaped, and cut."""
+    return ascii(", ".join(sorted(names))[:_SHOWN_CHARACTERS])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from datetime import timedelta
 from pydantic import BaseModel, ConfigDict, Field
 
 from ra.challenge.api import Attempt, Deny, OneTimeSecrets, Services, Unavailable, Verdict
-from ra.challenge.one_time import BITS_OF_CHARACTER, names_asked
+from ra.challenge.one_time import BITS_OF_CHARACTER, name_mismatch, names_asked
 from ra.errors import Unavailable as NotNow
 from ra.journal.records import OneTimeSecret
 from ra.policy.grant import Grant, Spend
@@ -34,8 +34,6 @@ MIN_BITS = 128
 
 DECIDED_AFTER = timedelta(days=1)
 """How long after its secret expired a request that came in time may at most be decided; until then it stays spent."""
-
-_SHOWN_CHARACTERS = 200
 
 
 class Options(BaseModel):
@@ -89,7 +87,7 @@ class OneTime:
             return "is revoked"
         if attempt.arrived_at > secret.expires_at:
             return "has expired"
-        return None if secret.names is None else _mismatch(frozenset(secret.names), names_asked(attempt.csr))
+        return None if secret.names is None else name_mismatch(frozenset(secret.names), names_asked(attempt.csr))
 
     async def aclose(self) -> None:
         """Nothing is held open."""
@@ -98,14 +96,3 @@ class OneTime:
 async def connect(_: Options, services: Services) -> OneTime:
     """Nothing is looked for before the first check; the options are for whoever mints."""
     return OneTime(services.name, services.one_time)
-
-
-def _mismatch(bound: frozenset[str], asked: frozenset[str]) -> str | None:
-    more, less = asked - bound, bound - asked
-    faults = [f"does not allow {_shown(more)}"] * bool(more) + [f"wants {_shown(less)} asked for"] * bool(less)
-    return " and ".join(faults) or None
-
-
-def _shown(names: frozenset[str]) -> str:
-    """For a log: escaped, and cut."""
-    return ascii(", ".join(sorted(names))[:_SHOWN_CHARACTERS])

@@ -17,7 +17,7 @@ from ra.errors import Misconfigured
 
 GROUP = "scep_ra.challenges"
 
-_SUPPORT = frozenset({"api", "combine", "doors", "one_time", "pages", "registry", "remote"})
+_SUPPORT = frozenset({"api", "combine", "doors", "fetched", "jws", "one_time", "pages", "registry", "remote"})
 """Modules beside this one that are no validators."""
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "transactions": "List what was asked for, say how it stands, approve or deny what waits for a person.",
     "certs": "List certificates, show them, have them revoked.",
     "ca": "Show what a CA publishes: its certificates, its CRL.",
+    "why": "Say why requests were refused lately, and what is to be done about it.",
     "otp": "Mint one-time secrets, list them, withdraw them.",
     "outbox": "List what is still to be told to somebody, and have what was given up tried again.",
     "audit": "Find out whether the audit was changed; hand it on to others.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
@@ -26,6 +26,7 @@ MAX_KEPT = 10_000
 MAX_DETAIL = 500
 
 _INSERT = insert(refusals)
+_ALL = select(*(refusals.c[each.name] for each in fields(Refusal)))
 _PURGE = delete(refusals).where(
     refusals.c.seq <= select(func.max(refusals.c.seq)).scalar_subquery() - bindparam("kept")
 )
@@ -103,6 +104,16 @@ class RefusalLog:
             tally.refusals.update(self._tally.refusals)
             tally.reads.update(self._tally.reads)
         self._tally = tally
+
+
+def list_refusals(
+    connection: Connection, transaction_id: bytes | None, profile: str | None, count: int
+) -> tuple[Refusal, ...]:
+    """The newest of them first, no more than `count`; None stands for any. Reads only."""
+    wanted = {refusals.c.transaction_id: transaction_id, refusals.c.profile: profile}
+    held = [column == value for column, value in wanted.items() if value is not None]
+    newest = _ALL.where(*held).order_by(refusals.c.seq.desc()).limit(count)
+    return tuple(Refusal(**dict(row)) for row in connection.execute(newest).mappings())
 
 
 def _write(

@@ -10,6 +10,7 @@ from typing import Any
 from ra.journal.outbox import Letter
 from ra.journal.records import Transaction
 from ra.journal.states import State
+from ra.service.reasons import meaning_of
 
 OVERDUE = timedelta(minutes=1)
 """So long after its time a running service has looked at everything."""
@@ -152,7 +153,8 @@ class _Teller:
         it = self._it
         if it.reason is None:
             return "A person said no.", it.detail or "", "The device is told FAILURE; a one-time secret stays spent."
-        advice = f"The device has to enrol again once the {self._ca} has nothing against it; a one-time secret is good again."
+        meaning = meaning_of(it.reason)
+        advice = f"{meaning.means} {meaning.advice} Then have the device enrol again; a one-time secret is good again."
         return f"The {self._ca} refused it.", f"{it.reason}: {it.detail}", advice
 
     def quarantined(self) -> tuple[str, str, str]:
