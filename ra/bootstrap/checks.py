@@ -76,4 +76,5 @@ def read_api_keys(configuration: Configuration) -> ApiKeys:
     server = configuration.settings.server
     reference = server.api_key_secret
     secret = read_secret(reference, configuration.directory).reveal().encode() if reference else b""
-    return ApiKeys(secret, {each.label: each.hmac for each in server.api_keys})
+    minters = [each.label for each in server.api_keys if each.mints]
+    return ApiKeys(secret, {each.label: each.hmac for each in server.api_keys}, minters)

@@ -15,17 +15,22 @@ import connectors.registry
 from connectors.api import BackendUnavailable, Connector, ConnectorError
 from connectors.api import Services as ConnectorServices
 from ra.bootstrap.clock import SystemClock
+from ra.challenge import otp, signed
 from ra.challenge import registry as challenges
 from ra.challenge.api import OneTimeSecrets
 from ra.challenge.api import Services as ValidatorServices
 from ra.challenge.combine import Checked
 from ra.errors import Misconfigured, RaError, Unavailable
 from ra.journal.writer import nothing
+from ra.service.mint import Offer
 from ra.settings.complaints import complaints
 from ra.settings.load import Configuration
 from ra.settings.model import PluginSettings
 from ra.settings.sources import read_secret
 from ra.telemetry import PrometheusMetrics
+
+ONE_TIME, SIGNED = "otp", "signed"
+"""The types of challenges whose secrets a person or the admin API makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +93,38 @@ async def connect_validator(
         settings = configuration.settings.challenges[name]
         plugin = challenges.load(settings.type)
         return Checked(name, await plugin.connect(_options(settings, plugin.options), services), _log_fault)
+
+
+def one_time_offers(configuration: Configuration) -> tuple[Offer, ...]:
+    """What may be minted: the challenges of type `otp` that profiles ask.
+
+    Raises:
+        Misconfigured: the options of one are wrong.
+    """
+    return tuple(
+        Offer(profile=profile, method=name, ttl=options.ttl, length=options.length)
+        for profile in configuration.endpoints
+        for name, options in _asked(configuration, profile, ONE_TIME, otp.Options)
+    )
+
+
+def signed_options(configuration: Configuration, profile: str) -> list[tuple[str, signed.Options]]:
+    """The challenges of type `signed` that a profile asks, by name.
+
+    Raises:
+        Misconfigured: the options of one are wrong.
+    """
+    return _asked(configuration, profile, SIGNED, signed.Options)
+
+
+def _asked(configuration: Configuration, profile: str, kind: str, model: type[Any]) -> list[tuple[str, Any]]:
+    combination, found = configuration.endpoints[profile].challenge, []
+    for name in combination.names if combination else ():
+        settings = configuration.settings.challenges[name]
+        if settings.type == kind:
+            with naming(f"challenges.{name}"):
+                found.append((name, _options(settings, model)))
+    return found
 
 
 def _log_report(name: str, sentence: str) -> None:

@@ -21,7 +21,7 @@ from ra.bootstrap.checks import read_api_keys
 from ra.bootstrap.clock import SystemClock
 from ra.bootstrap.front import Front, build_front
 from ra.bootstrap.journal import disk_of, opened
-from ra.bootstrap.plugins import Surroundings
+from ra.bootstrap.plugins import Surroundings, one_time_offers
 from ra.bootstrap.work import Work, build_work
 from ra.errors import Misconfigured, RaError
 from ra.journal import purge
@@ -34,6 +34,7 @@ from ra.service.backend import Backend
 from ra.service.health import Health
 from ra.service.housekeeping import Chore, Housekeeping
 from ra.service.keeper import Keeper
+from ra.service.mint import Mint
 from ra.settings.load import Configuration, load
 from ra.settings.sources import CONFIG_VARIABLE, process_environment
 from ra.telemetry import MULTIPROCESS_VARIABLE, PrometheusMetrics, configure_logs
@@ -125,6 +126,8 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack, reache
         api_keys=read_api_keys(configuration),
         public_url=server.public_url,
         pages=front.pages,
+        mint=Mint(journal=journal, key=key, clock=clock, entropy=os.urandom),
+        offers=one_time_offers(configuration),
         debug=server.debug,
         is_stopping=stopping.is_set,
     )

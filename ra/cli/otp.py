@@ -17,25 +17,23 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
 from ra.bootstrap.clock import SystemClock
 from ra.bootstrap.journal import opened
-from ra.challenge.otp import Options
+from ra.bootstrap.plugins import one_time_offers
 from ra.cli.opened import local_user
 from ra.cli.output import DEFAULT_CONFIG, AsJson, ConfigPath, show, table
+from ra.cli.signing import insist_on_profile, sign_all
 from ra.errors import Misconfigured
 from ra.journal.one_time import Selection, state_of
 from ra.journal.records import OneTimeSecret
-from ra.service.mint import BadName, Mint, Minted, Terms, Wish, read_names
-from ra.settings.complaints import complaints
+from ra.service.mint import BadName, Mint, Minted, NotOffered, Terms, Wish, choose, read_names
 from ra.settings.load import Configuration, load
 
 command = typer.Typer(no_args_is_help=True)
 
-KIND = "otp"
 BATCH = 250
 """Secrets in one commit."""
 
@@ -69,14 +67,22 @@ def create(
         Path | None, typer.Option("--from", help="One for each line of a CSV file: label, subject, san.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", help="A new file for them, for its owner alone.")] = None,
+    signed: Annotated[
+        bool, typer.Option("--signed", help="Sign challenges for a challenge of type signed: no database is asked.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Mint secrets that let in one request each; with names given, one that asks for just these names."""
     if file is not None and (subject or san or label or count > 1):
         raise typer.BadParameter("the file says label, subject and names itself", param_hint="--from")
-    configuration = load(config)
-    terms = _terms(configuration, profile, challenge, _duration(ttl) if ttl else None)
+    configuration, lasting = load(config), _duration(ttl) if ttl else None
     wishes = _wishes_of(file) if file is not None else _wishes(label, _names(subject, san or []), count)
+    if signed:
+        terms, minted = sign_all(configuration, profile, challenge, lasting, wishes)
+        with _new_file(output) as destination:
+            _hand_out([_shown(each, terms) for each in minted], output, destination, as_json=as_json)
+        return
+    terms = _terms(configuration, profile, challenge, lasting)
     with _new_file(output) as destination:
         minted = asyncio.run(_create(configuration, terms, wishes))
         _hand_out([_shown(each, terms) for each in minted], output, destination, as_json=as_json)
@@ -131,21 +137,11 @@ def revoke(
 
 # ---------------------------------------------------------------- what is wanted
 def _terms(configuration: Configuration, profile: str, challenge: str | None, ttl: timedelta | None) -> Terms:
-    endpoint = configuration.endpoints.get(profile)
-    if endpoint is None:
-        raise typer.BadParameter(f"there is no profile {profile!r}", param_hint="--profile")
-    settings = configuration.settings.challenges
-    asked = endpoint.challenge.names if endpoint.challenge else ()
-    one_time = [name for name in asked if settings[name].type == KIND and challenge in {None, name}]
-    if len(one_time) != 1:
-        sentence = "has several: name one with --challenge" if one_time else f'asks no challenge of type "{KIND}"'
-        raise Misconfigured(f"profiles.{profile}.challenge {sentence}{f' named {challenge}' if challenge else ''}")
-    name = one_time[0]
+    insist_on_profile(configuration, profile)
     try:
-        options = Options.model_validate(settings[name].options)
-    except ValidationError as error:
-        raise Misconfigured("\n".join(complaints(error, Options, table=f"challenges.{name}"))) from None
-    return Terms(method=name, profile=profile, ttl=ttl or options.ttl, length=options.length)
+        return choose(one_time_offers(configuration), profile, challenge).terms(ttl)
+    except NotOffered as error:
+        raise Misconfigured(str(error)) from None
 
 
 def _duration(text: str) -> timedelta:

@@ -9,20 +9,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 import uvicorn
 from starlette.types import ASGIApp
 
 from ra.bootstrap.clock import SystemClock
-from ra.cli.output import AsJson, show
+from ra.cli.output import AsJson, printable, show
 from ra.cli.serve import bind
-from ra.errors import Misconfigured
+from ra.client.errors import Unreachable
+from ra.errors import Misconfigured, RaError
 from ra.settings.model import Address, read_address
 from ra.simulate.ejbca import AUTHORITY, BASE, END_ENTITY_PROFILE, PROFILE, RA_PROFILE, SIGNING_PROFILE, SimulatedEjbca
 from ra.simulate.ejbca.tls import TlsFiles, write_tls
+from ra.simulate.jamf import Computer, SimulatedJamf, challenge_event
 from ra.simulate.vault import ISSUER, MOUNT, RA_ROLE, ROLE, SIGNING_ROLE, SimulatedVault
 
 command = typer.Typer(no_args_is_help=True)
+
+_SECONDS = 30.0
 
 
 @command.callback()
@@ -84,9 +89,67 @@ def ejbca(
         uvicorn.Server(_config(simulated.faults, files)).run(sockets=[listener])
 
 
-def _toml(name: str, block: Mapping[str, object]) -> str:
-    """A connector's block, for people to copy. Strings in TOML are those of JSON, as far as ours go."""
-    lines = [f"[connectors.{name}]"]
+@command.command()
+def jamf(
+    listen: Annotated[str, typer.Option("--listen", help="HOST:PORT.")] = "127.0.0.1:8460",
+    secret: Annotated[Path, typer.Option("--secret", help="File that the API client's secret is written to.")] = Path(
+        "jamf.secret"
+    ),
+    *,
+    computer: Annotated[list[str] | None, typer.Option("--computer", help="Serial number of a managed Mac.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Jamf Pro's API, which a directory challenge asks which Macs there are."""
+    simulated = SimulatedJamf(now=SystemClock().now, entropy=secrets.token_bytes)
+    for serial in computer or ["C02EXAMPLE"]:
+        simulated.add(serial)
+    with bind("listen", _address(listen)) as listener:
+        _keep(secret, simulated.client_secret)
+        block: dict[str, object] = {
+            "type": "directory",
+            "name": "CN",
+            "source": {
+                "kind": "jamf",
+                "url": f"http://{listen}",
+                "client_id": simulated.client_id,
+                "client_secret": f"file:{secret.absolute()}",
+            },
+        }
+        show(block, _toml("jamf", block, "challenges"), as_json=as_json)
+        uvicorn.Server(_config(simulated.faults)).run(sockets=[listener])
+
+
+@command.command("jamf-webhook")
+def jamf_webhook(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The webhook, such as https://HOST/mdm/jamf/challenge.")],
+    *,
+    user: Annotated[str, typer.Option("--user", help="Of Basic authentication.")],
+    password: Annotated[Path, typer.Option("--password", help="File with the password.")],
+    scep_url: Annotated[str, typer.Option("--scep-url", help="The SCEP URL of the profile.")] = "",
+    serial: Annotated[str | None, typer.Option("--serial", help="Of the device, where one is named.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for a challenge as Jamf Pro and Fleet do before they send a profile, and print it."""
+    device = Computer(serial=serial, name=f"Mac {serial}", udid=secrets.token_hex(16)) if serial else None
+    body = challenge_event(scep_url, device, SystemClock().now())
+    try:
+        answer = httpx.post(
+            url,
+            content=body,
+            headers={"Content-Type": "application/json"},
+            auth=(user, password.read_text("utf-8").rstrip("\r\n")),
+            timeout=_SECONDS,
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Unreachable(f"{url}: {error}") from None
+    if answer.status_code != httpx.codes.OK:
+        raise RaError(f"{url} answered {answer.status_code}: {printable(answer.text.strip())}")
+    show({"challenge": answer.text}, answer.text, as_json=as_json)
+
+
+def _toml(name: str, block: Mapping[str, object], table: str = "connectors") -> str:
+    """A block for people to copy. Strings in TOML are those of JSON, as far as ours go."""
+    lines = [f"[{table}.{name}]"]
     for key, value in block.items():
         inner = value.items() if isinstance(value, dict) else ()
         text = ", ".join(f"{each} = {json.dumps(one)}" for each, one in inner)

@@ -32,6 +32,36 @@ class BadName(RaError):
     """A text that is no name a secret can be bound to; the message says how to write one."""
 
 
+class NotOffered(RaError):
+    """No challenge of the profile takes what is to be minted, or several do; the message says what to name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A challenge of type `otp` that a profile asks, and what holds for its secrets where nothing else is said."""
+
+    profile: str
+    method: str
+    ttl: timedelta
+    length: int
+
+    def terms(self, ttl: timedelta | None) -> Terms:
+        return Terms(method=self.method, profile=self.profile, ttl=ttl or self.ttl, length=self.length)
+
+
+def choose(offers: Iterable[Offer], profile: str, method: str | None) -> Offer:
+    """The one offer of a profile, or of its challenge of that name.
+
+    Raises:
+        NotOffered: there is none, or there are several.
+    """
+    found = [each for each in offers if each.profile == profile and method in {None, each.method}]
+    if len(found) != 1:
+        sentence = "has several: name one as challenge" if found else 'asks no challenge of type "otp"'
+        raise NotOffered(f"profiles.{profile}.challenge {sentence}{f' named {method}' if method else ''}")
+    return found[0]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What holds for all secrets that are minted together.

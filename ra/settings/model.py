@@ -124,6 +124,8 @@ class ApiKey(Section):
     """What the log calls the caller."""
     hmac: Annotated[str, AfterValidator(_digest)]
     """HMAC-SHA-256 of the key under `api_key_secret`, hex."""
+    mints: bool = False
+    """Whether it may mint one-time secrets, list and withdraw them, by `/api/v1/otp` on the admin listener."""
 
 
 class Server(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 MAX_KEY_CHARACTERS = 512
 
@@ -17,10 +17,15 @@ def digest(server_key: bytes, api_key: str) -> str:
 class ApiKeys:
     """The callers that are known, by label."""
 
-    def __init__(self, server_key: bytes, digests: Mapping[str, str]) -> None:
-        """`digests` are by label, as `digest` makes them."""
+    def __init__(self, server_key: bytes, digests: Mapping[str, str], minters: Collection[str] = ()) -> None:
+        """`digests` are by label, as `digest` makes them; `minters` are the labels that may mint one-time secrets."""
         self._server_key = server_key
         self._digests = dict(digests)
+        self._minters = frozenset(minters)
+
+    def may_mint(self, label: str) -> bool:
+        """Whether the caller of that label may mint one-time secrets."""
+        return label in self._minters
 
     def label_of(self, api_key: str) -> str | None:
         """Whose key this is. Every one is compared, each in constant time, so that time tells nothing about any."""

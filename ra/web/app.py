@@ -20,6 +20,7 @@ from ra.web.edge import Edge
 from ra.web.health import health_router, probe_router, recent_health
 from ra.web.info import info_router
 from ra.web.openapi import describe_protocol
+from ra.web.otp import otp_router
 from ra.web.replies import HttpRefusal, reply_to
 from ra.web.services import Services
 
@@ -44,6 +45,9 @@ def build_admin(services: Services) -> ASGIApp:
     app = _application(services, "/openapi.json")
     app.include_router(probe_router(services, recent_health(services)))
     app.include_router(metrics_router(services))
+    if services.mint is not None:
+        # Debug mode opens what is read, never what is minted.
+        app.include_router(otp_router(services, services.mint, Callers(services.api_keys, debug=False)))
     app.router.routes.extend(pages.routes(services.pages, Listener.ADMIN))
     return Edge(app, clock=services.clock, metrics=services.metrics, quiet=True)
 

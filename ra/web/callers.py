@@ -33,3 +33,14 @@ class Callers:
             challenge = (b"www-authenticate", b'Bearer realm="scep-ra"')
             raise HttpRefusal(401, "This page needs an API key: Authorization: Bearer KEY, or X-API-Key.", (challenge,))
         return label
+
+    def require_minter(self, headers: Mapping[str, str]) -> str:
+        """The label of a caller that may mint; for a listener that knows no debug mode.
+
+        Raises:
+            HttpRefusal: 401, for a stranger; 403, for a caller that may not.
+        """
+        label = self.require(headers)
+        if not self._api_keys.may_mint(label):
+            raise HttpRefusal(403, "This API key may not mint: its table [[server.api_keys]] needs mints = true.")
+        return label

@@ -10,6 +10,7 @@ from ra.challenge.pages import MountedPage
 from ra.journal.records import Statistics
 from ra.service.endpoint import Directory, Endpoint
 from ra.service.health import HealthReport
+from ra.service.mint import Mint, Offer
 from ra.service.pki_operation import Answer
 from ra.service.ports import Clock
 from ra.web.api_keys import ApiKeys
@@ -44,6 +45,8 @@ class Services:
         is_stopping: devices are to be sent elsewhere, because this process ends soon.
         public_url: scheme, host and port as devices reach them, without a slash at the end.
         pages: of the challenge validators that have one.
+        mint: None where nothing is minted.
+        offers: what may be minted.
         debug: shows the configuration and the OpenAPI description to everybody.
     """
 
@@ -58,5 +61,7 @@ class Services:
     api_keys: ApiKeys
     public_url: str
     pages: tuple[MountedPage, ...] = ()
+    mint: Mint | None = None
+    offers: tuple[Offer, ...] = ()
     debug: bool = False
     is_stopping: Callable[[], bool] = _never

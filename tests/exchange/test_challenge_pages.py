@@ -29,10 +29,12 @@ accounts = [{ label = "jamf", user = "jamf", password = "file:mdm.txt" }]
 connector = "lab"
 challenge = { any_of = ["jamf", "ndes"] }
 """
-EVENT = {
-    "webhook": {"id": 1, "name": "SCEP RA", "webhookEvent": "SCEPChallenge", "eventTimestamp": 1767323045123},
-    "event": {"scepServerUrl": "", "payloadIdentifier": "6E9A", "payloadTypes": ["com.apple.security.scep"]},
-}
+
+
+def asked_as_jamf(url: str, password: Path, capsys: Output) -> str:
+    capsys.readouterr()
+    assert 0 == run(["simulate", "jamf-webhook", url, "--user", "jamf", "--password", str(password), "--json"])
+    return str(json.loads(capsys.readouterr().out)["challenge"])
 
 
 def enrol(url: str, challenge: str, out: Path, capsys: Output) -> tuple[int, dict[str, Any]]:
@@ -54,20 +56,20 @@ def test_a_challenge_that_was_handed_out_lets_in_one_device(
         host = served.url.removesuffix("/scep")
         page = httpx.get(f"{host}/CertSrv/mscep_admin/", auth=("mdm", PASSWORD))
         stranger = httpx.get(f"{host}/certsrv/mscep_admin", auth=("mdm", "something else"))
-        webhook = httpx.post(f"{host}/mdm/jamf/challenge", json=EVENT, auth=("jamf", PASSWORD))
+        challenge = asked_as_jamf(f"{host}/mdm/jamf/challenge", directory / "mdm.txt", capsys)
         outcomes = [
             enrol(f"{served.url}/macs", challenge, tmp_path / name, capsys)[1].get("status", "refused")
             for name, challenge in (
                 ("one", read_as_fleet(page.content)),
                 ("two", read_as_fleet(page.content)),
-                ("three", webhook.text),
-                ("four", webhook.text),
+                ("three", challenge),
+                ("four", challenge),
             )
         ]
         log = served.log.read_text("utf-8")
 
-    assert [200, 401, 200] == [each.status_code for each in (page, stranger, webhook)]
+    assert [200, 401] == [each.status_code for each in (page, stranger)]
     assert ["issued", "refused", "issued", "refused"] == outcomes
-    assert not [secret for secret in (read_as_fleet(page.content), webhook.text, PASSWORD) if secret in log]
+    assert not [secret for secret in (read_as_fleet(page.content), challenge, PASSWORD) if secret in log]
     alarms = [line for line in map(json.loads, log.splitlines()) if line.get("alarm")]
     assert 2 == len(alarms)

@@ -22,6 +22,7 @@ from ra.service.backend import Backend
 from ra.service.endpoint import Directory, Endpoint
 from ra.service.gate import Gate
 from ra.service.health import Component, HealthReport, Status
+from ra.service.mint import Mint, Offer
 from ra.service.pki_operation import Answer
 from ra.service.ring import Ring
 from ra.web.api_keys import ApiKeys, digest
@@ -108,7 +109,9 @@ class FakeRa:
     reads: list[tuple[str, str]] = field(default_factory=list)
     health_checks: int = 0
 
-    def services(self) -> Services:
+    def services(
+        self, *, mint: Mint | None = None, offers: tuple[Offer, ...] = (), minters: tuple[str, ...] = ()
+    ) -> Services:
         return Services(
             version="1.2.3",
             directory=Directory({each.profile.name: each for each in self.endpoints}),
@@ -118,7 +121,9 @@ class FakeRa:
             read_statistics=self._read_statistics,
             clock=self.clock,
             metrics=self.metrics,
-            api_keys=ApiKeys(SERVER_KEY, {"helpdesk": digest(SERVER_KEY, API_KEY)}),
+            api_keys=ApiKeys(SERVER_KEY, {"helpdesk": digest(SERVER_KEY, API_KEY)}, minters),
+            mint=mint,
+            offers=offers,
             public_url=PUBLIC_URL,
             pages=self.pages,
             debug=self.debug,

@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import tomllib
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +294,35 @@ def test_the_page_explains_every_option_and_its_block_validates(capsys: pytest.C
 
     assert offered == explained
     assert Options() == Options.model_validate({k: v for k, v in block["challenges"]["once"].items() if k != "type"})
+
+
+def test_a_signed_challenge_is_made_without_a_database(
+    config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (config.parent / "signed.key").write_text(b64encode(b"k" * 32).decode(), "utf-8")
+    text = config.read_text("utf-8").replace(
+        ONE_TIME, 'type = "signed"\nkeys = [{ kid = "k1", secret = "file:signed.key" }]'
+    )
+    config.write_text(text, "utf-8")
+    capsys.readouterr()
+    arguments = ["otp", "create", "--signed", "--config", str(config), "--json"]
+
+    assert 0 == run([*arguments, "--subject", "CN=printer", "--ttl", "1h"])
+
+    (row,) = json.loads(capsys.readouterr().out)["secrets"]
+    assert row["secret"].startswith("S1.k1.")
+    assert (["CN=printer"], "shared", "default") == (row["names"], row["challenge"], row["profile"])
+    assert 2 == run(arguments)
+    assert "names_required" in capsys.readouterr().err
+    assert 2 == run([*arguments, "--subject", "CN=printer", "--ttl", "2d"])
+    assert "max_ttl_minutes" in capsys.readouterr().err
+    lines = tmp_path / "devices.csv"
+    lines.write_text("subject\nCN=one\nCN=two\n", "utf-8")
+    assert 0 == run([*arguments, "--from", str(lines)])
+    assert 2 == len(json.loads(capsys.readouterr().out)["secrets"])
+
+
+def test_what_asks_no_signed_challenge_signs_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert 2 == run(["otp", "create", "--signed", "--config", str(config), "--subject", "CN=x"])
+
+    assert 'asks no challenge of type "signed"' in capsys.readouterr().err
