@@ -31,6 +31,7 @@ COMMANDS = {
     "ca": "Show what a CA publishes: its certificates, its CRL.",
     "why": "Say why requests were refused lately, and what is to be done about it.",
     "otp": "Mint one-time secrets, list them, withdraw them.",
+    "keys": "Say how the RA's own keys and certificates stand; have one followed by another.",
     "outbox": "List what is still to be told to somebody, and have what was given up tried again.",
     "audit": "Find out whether the audit was changed; hand it on to others.",
     "backup": "Write the journal into a file, while the service runs.",

@@ -202,8 +202,8 @@ EVENTS: Mapping[str, Kind] = {
     ),
     "ra-key-forgotten": Kind(
         meaning="A key of the RA was removed: what is sealed to it cannot be opened any more.",
-        fields=_RA_KEY,
-        example=_RA_KEY_EXAMPLE,
+        fields={**_RA_KEY, "who": f"{_WHO}; nobody where it was due"},
+        example={**_RA_KEY_EXAMPLE, "who": None},
     ),
     "summary": Kind(
         meaning="What one process did for strangers in about a minute; anybody can cause it, so it is counted only.",

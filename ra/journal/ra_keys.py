@@ -124,7 +124,7 @@ def certify(
     return True
 
 
-def forget(connection: Connection, keys: Iterable[RaKey], now: datetime) -> None:
+def forget(connection: Connection, keys: Iterable[RaKey], now: datetime, who: str | None = None) -> None:
     """Removes keys for good: nothing that was sealed to them can be opened any more."""
     for each in keys:
         if connection.execute(_FORGET, {"of": each.id}).rowcount:
@@ -133,4 +133,4 @@ def forget(connection: Connection, keys: Iterable[RaKey], now: datetime) -> None
                 "identity": each.identity,
                 "key": str(each.id),
             }
-            audit.record(connection, now, event)
+            audit.record(connection, now, event | {"who": who})
