@@ -41,6 +41,7 @@ SECTIONS = {
     "[retention]": "RetentionSettings",
     "[identities.NAME]": "IdentitySettings",
     "managed, in [identities.NAME]": "ManagedSettings",
+    "pkcs11, in [identities.NAME]": "TokenSettings",
     "[profiles.NAME]": "ProfileSettings",
     "A combination of challenges": "Combination",
     "[connectors.NAME] of any type": "ConnectorSettings",

@@ -10,6 +10,7 @@ import pytest
 import tests.peers  # before all else: it takes its own variable out of the environment
 from ra.journal.database import Journal
 from tests.fakes import postgres as server
+from tests.fakes import softhsm
 from tests.interop.running import RunningRa, running_ra
 
 _READABLE_BYTES = 16
@@ -59,3 +60,14 @@ def ra_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRa]:
     """The real thing, started once for the session: `scep-ra init` and `scep-ra serve`."""
     with running_ra(tmp_path_factory.mktemp("ra") / "var") as ra:
         yield ra
+
+
+@pytest.fixture(scope="session")
+def token_files(tmp_path_factory: pytest.TempPathFactory) -> softhsm.SoftHsm:
+    """A token of SoftHSM, for the session: a process loads a module once."""
+    program, module = tests.peers.require("softhsm2-util"), softhsm.installed()
+    if module is None:
+        tests.peers.missing("SoftHSM's module is missing: it comes from the system's package softhsm2 (see .ci/run)")
+    made = softhsm.make(module, program, tmp_path_factory.mktemp("softhsm"))
+    made.use_here()
+    return made

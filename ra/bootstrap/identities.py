@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 from connectors.api import Capability
 from ra.bootstrap.journal import opened
@@ -18,25 +20,32 @@ from ra.service.backend import Backend
 from ra.service.certification import Managed, open_identity
 from ra.service.identity import Wish
 from ra.service.keeper import shown
+from ra.settings.identities import IdentitySettings, ManagedSettings, TokenSettings
 from ra.settings.load import Configuration
-from ra.settings.model import IdentitySettings, ManagedSettings
 from ra.settings.sources import read_secret
 
 
 def load_identities(configuration: Configuration) -> dict[str, Identity]:
-    """Those in files by name, not yet looked at.
+    """Those in files and tokens by name, not yet looked at.
 
     Raises:
-        Misconfigured: a key or certificate cannot be read.
+        Misconfigured: a key or certificate cannot be read, or a token does not let us in.
+        Unavailable: a token is not there.
     """
     settings = configuration.settings.identities
-    return {name: _load(configuration, name, each) for name, each in settings.items() if each.managed is None}
+    tokens: dict[tuple[Path, str | int], Any] = {}
+    return {name: _load(configuration, name, each, tokens) for name, each in settings.items() if each.managed is None}
 
 
-def _load(configuration: Configuration, name: str, settings: IdentitySettings) -> Identity:
+def _load(
+    configuration: Configuration, name: str, settings: IdentitySettings, tokens: dict[tuple[Path, str | int], Any]
+) -> Identity:
     here = configuration.directory
+    if settings.pkcs11 is not None and settings.certificate is not None:
+        with naming(f"identities.{name}"):
+            return _load_from_token(here, name, settings, settings.pkcs11, tokens)
     if settings.certificate is None or settings.key is None:
-        raise Misconfigured(f"identities.{name}: write certificate and key, or managed = {{}}")
+        raise Misconfigured(f"identities.{name}: write certificate and key")
     return load_identity(
         name,
         certificate=here / settings.certificate,
@@ -44,6 +53,34 @@ def _load(configuration: Configuration, name: str, settings: IdentitySettings) -
         passphrase=read_secret(settings.key_passphrase, here) if settings.key_passphrase else None,
         decryption_certificate=here / settings.decryption_certificate if settings.decryption_certificate else None,
         decryption_key=here / settings.decryption_key if settings.decryption_key else None,
+    )
+
+
+def _load_from_token(
+    here: Path,
+    name: str,
+    settings: IdentitySettings,
+    options: TokenSettings,
+    tokens: dict[tuple[Path, str | int], Any],
+) -> Identity:
+    """One token serves all identities in it: a process is logged in to it once."""
+    try:
+        # Only who has a token needs its library.
+        from ra.keyring import pkcs11  # noqa: PLC0415
+    except ImportError:
+        raise Misconfigured("keys in a token need another package: pip install scep-ra[pkcs11]") from None
+    module, place = here / options.module, options.slot if options.slot is not None else options.token or ""
+    if (module, place) not in tokens:
+        tokens[module, place] = pkcs11.Token(
+            pkcs11.module(module), pin=read_secret(options.pin, here), label=options.token, slot=options.slot
+        )
+    return pkcs11.load_identity(
+        name,
+        tokens[module, place],
+        certificate=here / (settings.certificate or ""),
+        key=options.key,
+        decryption_certificate=here / settings.decryption_certificate if settings.decryption_certificate else None,
+        decryption_key=options.decryption_key,
     )
 
 

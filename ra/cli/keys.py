@@ -30,9 +30,9 @@ Name = Annotated[
 ]
 _COLUMNS = ("identity", "kind", "phase", "serial", "not_after", "until", "detail")
 _BY_HAND = (
-    "it is in files: make a key and have its certificate issued, name both in a new table of [identities], name that "
-    "first in the profile's identities and the old one after it, run `scep-ra check-config`, send SIGHUP; or write "
-    "managed = {} in the new table, and it is kept for you"
+    "it is not managed: make a key, in a file or a token, and have its certificate issued; name both in a new table of "
+    "[identities], and that first in the profile's identities, the old one after it; run `scep-ra check-config`, send "
+    "SIGHUP. Or write managed = {} in the new table, and it is kept for you"
 )
 
 
@@ -138,9 +138,10 @@ def _managed_name(configuration: Configuration, name: str | None) -> str:
 
 def _of_files(configuration: Configuration) -> Iterator[dict[str, Any]]:
     for name, identity in load_identities(configuration).items():
+        kind = "pkcs11" if configuration.settings.identities[name].pkcs11 else "files"
         for der in identity.certificates:
             certificate = x509.load_der_x509_certificate(der)
-            yield _described(name, "files", Phase.SHOWN, certificate)
+            yield _described(name, kind, Phase.SHOWN, certificate)
 
 
 async def _of_managed(configuration: Configuration) -> list[dict[str, Any]]:

@@ -16,10 +16,11 @@ from uuid import UUID
 from cryptography import x509
 
 from connectors.api import AuthFailed, Misconfigured
-from ra.errors import Unavailable
+from ra.errors import RaError, Unavailable
 from ra.journal import claims
 from ra.journal.database import Journal
 from ra.journal.transactions import find
+from ra.scep.names import Digest
 from ra.service.backend import Backend
 from ra.service.endpoint import Directory
 from ra.service.ports import Clock
@@ -80,7 +81,7 @@ class Health:
         now = self._clock.now()
         backends: dict[str, Backend] = {}
         for endpoint in self._directory:
-            components[f"keys of profile {endpoint.profile.name}"] = _keys(endpoint.ring, now)
+            components[f"keys of profile {endpoint.profile.name}"] = await self._keys(endpoint.ring, now)
             backends[endpoint.backend.name] = endpoint.backend
         for name, backend in backends.items():
             components[f"connector {name}"] = await self._connector(backend)
@@ -100,6 +101,24 @@ class Health:
         if free < self._least_free_bytes:
             return Component(status=Status.FAILED, detail=f"its disk is nearly full: {free >> 20} MiB are free")
         return Component(status=Status.OK, detail="answers")
+
+    async def _keys(self, ring: Ring, now: datetime) -> Component:
+        try:
+            shown = ring.identities[0]
+            if shown.is_remote:
+                async with asyncio.timeout(self._deadline_seconds):
+                    await asyncio.to_thread(shown.signer.sign, b"", Digest.SHA256)
+        except RaError as error:  # none yet, or its token is away
+            return Component(status=Status.FAILED, detail=str(error))
+        except TimeoutError:
+            return Component(status=Status.FAILED, detail="the token does not answer")
+        for der in shown.certificates:
+            certificate = x509.load_der_x509_certificate(der)
+            if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+                return Component(status=Status.FAILED, detail="an RA certificate is outside its validity")
+        if ring.trouble:
+            return Component(status=Status.DEGRADED, detail=ring.trouble)
+        return Component(status=Status.OK, detail="loaded, certificates valid")
 
     async def _connector(self, backend: Backend) -> Component:
         fault = backend.gate.fault
@@ -125,20 +144,6 @@ def free_bytes(directory: Path) -> int:
     """What may still be written to its file system, by who is not its superuser."""
     found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize
-
-
-def _keys(ring: Ring, now: datetime) -> Component:
-    try:
-        shown = ring.identities[0]
-    except Unavailable as error:
-        return Component(status=Status.FAILED, detail=str(error))
-    for der in shown.certificates:
-        certificate = x509.load_der_x509_certificate(der)
-        if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-            return Component(status=Status.FAILED, detail="an RA certificate is outside its validity")
-    if ring.trouble:
-        return Component(status=Status.DEGRADED, detail=ring.trouble)
-    return Component(status=Status.OK, detail="loaded, certificates valid")
 
 
 def _overall(components: dict[str, Component]) -> Status:

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_type_hints
+from typing import Annotated, Any, NamedTuple, Self, get_type_hints
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -23,8 +22,9 @@ from pydantic import (
     model_validator,
 )
 
-from connectors.api import secret_reference
 from ra.policy.profile import Profile, attribute_oid, extended_key_usage_oid
+from ra.settings.identities import IdentitySettings
+from ra.settings.section import SecretReference, Section
 from ra.settings.traits import Traits
 
 
@@ -95,15 +95,8 @@ def _combination(value: object) -> object:
     return {"first_match": [value]} if isinstance(value, str) else value
 
 
-SecretReference = Annotated[str, AfterValidator(secret_reference)]
 ListenAddress = Annotated[Address, BeforeValidator(read_address, json_schema_input_type=str)]
 Name = Annotated[str, AfterValidator(_name)]
-
-
-class Section(BaseModel):
-    """A table of the configuration: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Tls(Section):
@@ -232,53 +225,6 @@ class RetentionSettings(Section):
     """Audit events that are sealed by a checkpoint; 0: for ever."""
 
 
-class ManagedSettings(Section):
-    """A key that scep-ra makes itself, and a certificate that it obtains from the CA of the profiles that name it."""
-
-    key: Literal["rsa:2048", "rsa:3072", "rsa:4096"] = "rsa:2048"
-    """What key is made. RSA: devices can seal to no other."""
-    validity_days: Annotated[int, Field(ge=1, le=3650)] = 730
-    """What is asked for; the CA may give less."""
-    renew_before_days: Annotated[int, Field(ge=1, le=365)] = 30
-    """So long before its end a new key and certificate are obtained; after two thirds of its time, where that is later."""
-    show_after_seconds: Annotated[int, Field(ge=10, le=86400)] = 30
-    """A new certificate is shown by GetCACert only so long after it was obtained: by then every process has its key."""
-    overlap_days: Annotated[int, Field(ge=0, le=3650)] | None = None
-    """So long after a new certificate is shown, requests to the one before are still opened: devices remember what
-    GetCACert has shown. Left out: until the end of its certificate."""
-
-
-class IdentitySettings(Section):
-    """One identity of the RA: a certificate and its key in files, or one that scep-ra manages itself."""
-
-    certificate: Path | None = None
-    """PEM: the RA's certificate, then what is above it."""
-    key: Path | None = None
-    """PEM, readable by its owner alone."""
-    key_passphrase: SecretReference | None = None
-    """Of encrypted keys: `file:PATH` or `env:NAME`."""
-    decryption_certificate: Path | None = None
-    """PEM: what devices seal to, where that is another certificate than the one that signs."""
-    decryption_key: Path | None = None
-    """PEM, readable by its owner alone."""
-    managed: ManagedSettings | None = None
-    """Instead of files: `managed = {}`, and the key is made, certified, renewed and kept in the journal, sealed."""
-
-    @model_validator(mode="after")
-    def _one_form(self) -> Self:
-        files = {name for name in _FILES if getattr(self, name) is not None}
-        if self.managed is not None and files:
-            raise ValueError(f"managed needs no {min(files)}: write either files or managed")
-        if self.managed is None and not {"certificate", "key"} <= files:
-            raise ValueError("write certificate and key, or managed = {}")
-        if (self.decryption_certificate is None) is not (self.decryption_key is None):
-            raise ValueError("write decryption_certificate and decryption_key together, or neither")
-        return self
-
-
-_FILES = ("certificate", "key", "key_passphrase", "decryption_certificate", "decryption_key")
-
-
 class Combination(Section):
     """Which validators must agree: one of the three."""
 
@@ -368,7 +314,7 @@ class Settings(Section):
     """How long what has ended is kept."""
     connectors: dict[Name, ConnectorSettings]
     """The CAs that issue, by name."""
-    challenges: dict[Name, PluginSettings] = {}
+    challenges: Annotated[dict[Name, PluginSettings], Field(default_factory=dict)]
     """What lets a request in, by name."""
     identities: dict[Name, IdentitySettings]
     """The RA's own certificates, by name."""

@@ -278,6 +278,34 @@ def test_a_profile_without_a_challenge_must_say_so_and_is_warned_of(path: Path) 
             '[identities.b]\ncertificate = "b"\nkey = "b"\ndecryption_key = "b"',
             "identities.b: write decryption_certificate and decryption_key together",
         ),
+        (
+            '[identities.b]\ncertificate = "b"',
+            "identities.b: write certificate and key, or certificate and pkcs11, or managed = {}",
+        ),
+        (
+            '[identities.b]\nmanaged = {}\ncertificate = "b"',
+            "identities.b: managed needs no certificate: write the one or the other",
+        ),
+        (
+            '[identities.b]\ncertificate = "b"\nkey = "b"\npkcs11 = { module = "m", token = "t", pin = "env:P", key = "k" }',
+            "identities.b: with pkcs11 write certificate, and no key files: the keys are named in pkcs11",
+        ),
+        (
+            '[identities.b]\ncertificate = "b"\npkcs11 = { module = "m", pin = "env:P", key = "k" }',
+            "identities.b.pkcs11: write token or slot, and not both",
+        ),
+        (
+            '[identities.b]\ncertificate = "b"\npkcs11 = { module = "m", slot = 1, pin = "1234", key = "k" }',
+            "identities.b.pkcs11.pin: a secret is never written here",
+        ),
+        (
+            (
+                '[identities.b]\nmanaged = {}\n[connectors.c]\ntype = "internal"\n'
+                '[profiles.one]\nconnector = "lab"\nidentities = ["b"]\nchallenge = "shared"\n'
+                '[profiles.two]\nconnector = "c"\nidentities = ["b"]\nchallenge = "shared"'
+            ),
+            "identities.b is managed and named by profiles of several connectors (c, lab)",
+        ),
         ('identities = ["x"]', 'profiles.default.identities names "x", which is not there: [identities] has ra'),
         ("challenge_password_required = false", "names a challenge and says challenge_password_required = false"),
         (

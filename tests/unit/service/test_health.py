@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import pytest
 
 from connectors.api import AuthFailed, Misconfigured, RateLimited
 from connectors.api import Health as ConnectorHealth
+from ra.errors import Unavailable
+from ra.scep.header import CertificateId
+from ra.scep.names import Digest
 from ra.service.endpoint import Directory
 from ra.service.gate import CONSECUTIVE_FAILURES
 from ra.service.health import Component, Health, HealthReport, Status, free_bytes
+from ra.service.ring import Holding, Ring
 from tests.fakes import pki
 from tests.fakes.assembled import CHALLENGE, Assembled, assembled
 from tests.fakes.device import Device
@@ -130,6 +135,46 @@ async def test_an_expired_ra_certificate_fails(tmp_path: Path) -> None:
         found = await report(ra)
 
     assert Status.FAILED == found.components["keys of profile default"].status
+
+
+@pytest.mark.parametrize(
+    ("identities", "trouble", "status"),
+    [
+        (False, "its certificate is being obtained from connector lab", Status.FAILED),
+        (True, "the CA could not be asked: away", Status.DEGRADED),
+        (True, None, Status.OK),
+    ],
+    ids=["none yet", "not renewed", "well"],
+)
+async def test_an_identity_that_is_missing_or_not_renewed_is_told(
+    tmp_path: Path, identities: bool, trouble: str | None, status: Status
+) -> None:
+    async with assembled(tmp_path, IssuingCa(CA), CA) as ra:
+        held = Holding(name="ra", identities=ra.endpoint.identities if identities else (), trouble=trouble)
+        found = await report(replace(ra, endpoint=replace(ra.endpoint, ring=Ring((held,)))))
+
+    keys = found.components["keys of profile default"]
+    assert status == keys.status
+    assert trouble is None or f"identity ra: {trouble}" == keys.detail
+
+
+async def test_a_token_that_is_away_fails(tmp_path: Path) -> None:
+    class Away:
+        """A signer whose token is gone."""
+
+        certificate = b""
+        certificate_id = CertificateId(issuer=b"", serial=1, key_id=None)
+        signature_algorithm = "rsa"
+
+        def sign(self, message: bytes, digest: Digest) -> bytes:
+            raise Unavailable(f"token ra does not answer ({len(message)} {digest})")
+
+    async with assembled(tmp_path, IssuingCa(CA), CA) as ra:
+        away = replace(ra.endpoint.identities[0], signer=Away(), is_remote=True)
+        found = await report(replace(ra, endpoint=replace(ra.endpoint, ring=Ring.of(away))))
+
+    assert Status.FAILED == found.components["keys of profile default"].status
+    assert "token ra does not answer" in found.components["keys of profile default"].detail
 
 
 async def test_health_says_which_setting_keeps_a_ca_from_issuing(tmp_path: Path) -> None:
