@@ -9,13 +9,14 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from connectors.api import Capability, Secret
 from ra.client.replies import Failure, Success
-from ra.keyring import files, pkcs11
+from ra.keyring import files
 from ra.scep.keys import Identity
 from ra.scep.names import KeyTransport
 from ra.service.ring import Ring
@@ -25,6 +26,8 @@ from tests.fakes.device import Device, pooled_key
 from tests.fakes.issuing import IssuingCa
 from tests.fakes.messages import Envelope, Message, SoftKey, challenge, csr, ra_identity
 from tests.fakes.softhsm import LABEL, PIN, SoftHsm
+
+pkcs11: Any = pytest.importorskip("ra.keyring.pkcs11", reason="python-pkcs11 is missing: see requirements-dev.txt")
 
 pytestmark = [pytest.mark.anyio, pytest.mark.peer]
 
@@ -56,7 +59,8 @@ def in_file(token_files: SoftHsm) -> Identity:
 @pytest.fixture
 def in_token(token_files: SoftHsm) -> Identity:
     token = pkcs11.Token(pkcs11.module(token_files.module), pin=Secret(PIN), label=LABEL)
-    return pkcs11.load_identity("ra", token, certificate=token_files.certificate("rsa"), key="rsa")
+    found: Identity = pkcs11.load_identity("ra", token, certificate=token_files.certificate("rsa"), key="rsa")
+    return found
 
 
 def sealed_to(identity: Identity, wrapped: bytes, transport: KeyTransport) -> bytes:

@@ -6,6 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -13,13 +14,15 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from connectors.api import Secret
 from ra.errors import Misconfigured, Unavailable
-from ra.keyring import files, pkcs11
+from ra.keyring import files
 from ra.keyring.checks import Severity, examine
 from ra.scep import ciphers
 from ra.scep.keys import Identity
 from ra.scep.names import Digest, KeyTransport
 from tests.fakes import pki, softhsm
 from tests.fakes.softhsm import LABEL, PIN, SoftHsm
+
+pkcs11: Any = pytest.importorskip("ra.keyring.pkcs11", reason="python-pkcs11 is missing: see requirements-dev.txt")
 
 pytestmark = pytest.mark.peer
 
@@ -35,19 +38,20 @@ GARBAGE = {
 
 
 @pytest.fixture
-def token(token_files: SoftHsm) -> pkcs11.Token:
+def token(token_files: SoftHsm) -> Any:
     module = pkcs11.module(token_files.module)
     module.begin_anew(module.generation)
     return pkcs11.Token(module, pin=Secret(PIN), label=LABEL)
 
 
 @pytest.fixture
-def identity(token_files: SoftHsm, token: pkcs11.Token) -> Identity:
+def identity(token_files: SoftHsm, token: Any) -> Identity:
     return load(token_files, token)
 
 
-def load(token_files: SoftHsm, token: pkcs11.Token) -> Identity:
-    return pkcs11.load_identity("hsm", token, certificate=token_files.certificate("rsa"), key="rsa")
+def load(token_files: SoftHsm, token: Any) -> Identity:
+    found: Identity = pkcs11.load_identity("hsm", token, certificate=token_files.certificate("rsa"), key="rsa")
+    return found
 
 
 def beside(token_files: SoftHsm) -> Identity:
@@ -79,7 +83,7 @@ def test_it_signs_as_the_key_in_the_file_does(identity: Identity, token_files: S
     assert identity.signer.sign(b"text", digest) == beside(token_files).signer.sign(b"text", digest)
 
 
-def test_an_ec_key_signs_and_an_rsa_key_decrypts(token_files: SoftHsm, token: pkcs11.Token) -> None:
+def test_an_ec_key_signs_and_an_rsa_key_decrypts(token_files: SoftHsm, token: Any) -> None:
     both = pkcs11.load_identity(
         "hsm",
         token,
@@ -114,7 +118,7 @@ def test_many_threads_use_it_at_once(identity: Identity) -> None:
         assert [content for content, _ in jobs] == list(opened)
 
 
-def test_after_the_sessions_were_lost_it_goes_on(identity: Identity, token: pkcs11.Token) -> None:
+def test_after_the_sessions_were_lost_it_goes_on(identity: Identity, token: Any) -> None:
     identity.signer.sign(b"text", Digest.SHA256)
     for each in token.free_sessions():
         each.close()
@@ -146,7 +150,7 @@ def test_a_token_that_is_away_is_no_bad_ciphertext(token_files: SoftHsm, identit
     pki.rsa_key(20).public_key().verify(signed, b"text", padding.PKCS1v15(), hashes.SHA256())
 
 
-def test_a_wrong_pin_is_tried_once(token_files: SoftHsm, token: pkcs11.Token) -> None:
+def test_a_wrong_pin_is_tried_once(token_files: SoftHsm, token: Any) -> None:
     module = pkcs11.module(token_files.module)
     wrong = pkcs11.Token(module, pin=Secret("9999"), label=LABEL)
 
