@@ -120,7 +120,8 @@ def _is_not_the_ca(case: _Case) -> Iterator[Finding]:
             )
         elif basic is not None and basic.ca:
             yield _error(
-                f"the {name} is a CA certificate (CA:TRUE). A CA key must never open SCEP messages: "
+                f"the {name} is a CA certificate (CA:TRUE). A CA key must never open SCEP messages; and where GetCACert "
+                "shows CAs alone, macOS and iOS end with errSec -67731, certmonger finds no RA, and jscep not who signed: "
                 "issue an end-entity certificate for the RA"
             )
 
@@ -129,14 +130,16 @@ def _may_sign_and_decrypt(case: _Case) -> Iterator[Finding]:
     signing, decryption = _extension(case.signing, x509.KeyUsage), _extension(case.decryption, x509.KeyUsage)
     if signing is None or not signing.digital_signature:
         yield _error(
-            "the certificate that signs the replies lacks keyUsage digitalSignature (RFC 8894 §2.1.2), so that clients "
-            "reject them: issue it with digitalSignature"
+            "the certificate that signs the replies lacks keyUsage digitalSignature (RFC 8894 §2.1.2): strongSwan and "
+            "certmonger tell the certificates of GetCACert apart by their usages, and clients reject what it signs: issue "
+            "it with digitalSignature"
         )
     if decryption is None or not decryption.key_encipherment:
         # Q10: with application/x-x509-ca-ra-cert macOS and iOS choose the recipient by keyUsage.
         yield _error(
             "the certificate that requests are sealed to lacks keyUsage keyEncipherment (RFC 8894 §2.1.2): macOS and "
-            "iOS then seal to the CA instead, whose key is not here: issue it with keyEncipherment"
+            "iOS then seal to the CA instead, whose key is not here, and so do clients that look for it, such as "
+            "scepclient with -key-encipherment-selector: issue it with keyEncipherment"
         )
 
 

@@ -139,15 +139,17 @@ class Certification:
         now, chain = self._clock.now(), managed.backend.ca_chain
         try:
             check(issued, chain[0], request.contents, now, known=managed.backend.known)
-            insist(examine(open_identity(self._key, key, issued.certificate), chain, now, self._entropy))
+            loaded = x509.load_der_x509_certificate(issued.certificate)
+            valid_at = max(now, loaded.not_valid_before_utc)  # the CA's clock may be ahead, as far as `check` lets it
+            insist(examine(open_identity(self._key, key, issued.certificate), chain, valid_at, self._entropy))
         except RaError as error:
             self._log.error(
                 "the CA sent a certificate that the RA cannot use", identity=key.identity, detail=str(error)
             )
             await self._begin_anew(key, f"the CA sent a certificate that will not do: {error}")
             return
-        not_after = x509.load_der_x509_certificate(issued.certificate).not_valid_after_utc
-        shown_at = now if is_first and managed.is_alone else now + managed.show_after
+        not_after = loaded.not_valid_after_utc
+        shown_at = valid_at if is_first and managed.is_alone else valid_at + managed.show_after
         others_until = not_after if managed.overlap is None else shown_at + managed.overlap
         await self._journal.write(
             lambda c: ra_keys.certify(

@@ -52,6 +52,7 @@ class OwnCa(NoCapabilities):
     polled: list[str] = field(default_factory=list)
     found: list[IssueRequest] = field(default_factory=list)
     longest: timedelta = timedelta(days=3650)
+    ahead: timedelta = timedelta()
 
     async def issue(self, request: IssueRequest) -> IssueResult:
         self.requests.append(request)
@@ -84,7 +85,7 @@ class OwnCa(NoCapabilities):
 
     def _issued(self, request: IssueRequest) -> Issued:
         key = load_der_public_key(request.contents.spki)
-        now = self.clock.now()
+        now = self.clock.now() + self.ahead
         certificate = self.ca.issue(
             _Public(key),  # type: ignore[arg-type]  # a CA knows the public key alone
             name=request.contents.subject[0][0].value,

@@ -104,6 +104,17 @@ async def test_the_last_one_is_kept_beyond_its_end(journal_url: str) -> None:
         assert ra.holding.trouble == "the CA could not be asked: away"
 
 
+async def test_a_ca_whose_clock_is_ahead_is_waited_for(journal_url: str) -> None:
+    async with keeping(journal_url) as ra:
+        (first,) = await ra.round()
+        ra.ca.ahead = timedelta(minutes=5)
+        obtained = await ra.round(VALIDITY - RENEW_BEFORE)
+        early = await ra.round(timedelta(minutes=5) + SHOW_AFTER - SECOND)
+
+        assert first == obtained[0] == early[0]
+        assert obtained[1] == (await ra.round(SECOND))[0]
+
+
 async def test_two_processes_share_one_identity_and_one_of_them_asks(journal_url: str, clock: FakeClock) -> None:
     ca = OwnCa(clock)
     async with keeping(journal_url, clock=clock, ca=ca) as one, keeping(journal_url, clock=clock, ca=ca) as other:
