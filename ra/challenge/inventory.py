@@ -82,6 +82,9 @@ class Options(BaseModel):
     """Columns that go into the audit."""
     ignore_case: bool = True
     """Whether upper and lower case do not count."""
+    on_renewal: bool = True
+    """Whether a certificate of ours must not stand in for it: then a renewal is asked about too, and needs every challenge
+    of the profile. Switch it off beside one-time secrets, which no renewal can present again."""
     refresh_minutes: int = Field(default=15, ge=1, le=1440)
     """After so long the list is read again."""
     stale_hours: int = Field(default=24, ge=1, le=720)
@@ -112,6 +115,10 @@ class Inventory:
     services: Services = field(repr=False)
     devices: Fetched[DeviceList] = field(repr=False)
     transport: Transport | None
+
+    @property
+    def demands_challenge_on_renewal(self) -> bool:
+        return self.options.on_renewal
 
     async def check(self, attempt: Attempt) -> Verdict:
         wanted: dict[str, str] = {}

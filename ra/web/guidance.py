@@ -18,7 +18,8 @@ FEATURES = (
     "enrolment by GET and by POST, with AES, SHA-256, SHA-384 and SHA-512, RSA key transport with PKCS #1 v1.5 or OAEP",
     "RenewalReq is served as PKCSReq is: it needs the challenge, whatever certificate signs it",
     "the same request again gets the same certificate",
-    "static challenges with labels and dates",
+    "static challenges with labels and dates; one-time secrets; NDES's page and Jamf Pro's webhook, which hand them out",
+    "challenges that step-ca's webhook receivers, a signature, a token's issuer, an inventory, a directory or a person decide on",
 )
 
 SECURITY = (

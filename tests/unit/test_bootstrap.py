@@ -55,6 +55,35 @@ def test_challenges_may_be_combined(directory: Path, word: str) -> None:
     assert warnings == ()
 
 
+@pytest.mark.parametrize(
+    "combination", ['"person"', '{ any_of = ["shared", "person"] }', '{ first_match = ["shared", "person"] }']
+)
+def test_a_challenge_that_asks_for_no_secret_is_never_enough(directory: Path, combination: str) -> None:
+    profile = f'[profiles.open]\nconnector = "lab"\nchallenge = {combination}\n'
+    path = append(directory, f'[challenges.person]\ntype = "approval"\n{profile}')
+
+    with pytest.raises(Misconfigured, match=r"^profiles\.open\.challenge: person: asks for nothing"):
+        check(load(path, {}))
+
+
+def test_beside_one_that_asks_for_a_secret_it_may_stand(directory: Path) -> None:
+    profile = '[profiles.closed]\nconnector = "lab"\nchallenge = { all_of = ["shared", "person"] }\n'
+    path = append(directory, f'[challenges.person]\ntype = "approval"\n{profile}')
+
+    assert check(load(path, {})) == ()
+
+
+def test_two_pages_at_one_path_stop_the_start(directory: Path) -> None:
+    (directory / "mdm.txt").write_text("correct horse battery", "utf-8")
+    account = '{ label = "mdm", user = "mdm", password = "file:mdm.txt" }'
+    tables = [f'[challenges.{name}]\ntype = "ndes"\naccounts = [{account}]\n' for name in ("one", "two")]
+    profile = '[profiles.pages]\nconnector = "lab"\nchallenge = { any_of = ["one", "two"] }\n'
+    path = append(directory, "".join([*tables, profile]))
+
+    with pytest.raises(Misconfigured, match="have their page at /certsrv/mscep_admin"):
+        check(load(path, {}))
+
+
 def test_a_reserved_name_of_a_challenge_stops_the_start(directory: Path) -> None:
     path = append(
         directory,

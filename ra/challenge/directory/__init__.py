@@ -61,6 +61,9 @@ class Options(BaseModel):
     """A regular expression that the whole name must match; what is in its parentheses is looked up."""
     require: tuple[Literal["enabled", "compliant"], ...] = ("enabled",)
     """What must be true of the device beside that it is there."""
+    on_renewal: bool = True
+    """Whether a certificate of ours must not stand in for it: then a renewal is asked about too, and needs every challenge
+    of the profile. Switch it off beside one-time secrets, which no renewal can present again."""
 
 
 class Directory(Protocol):
@@ -80,6 +83,10 @@ class Managed:
     options: Options
     services: Services = field(repr=False)
     directory: Directory
+
+    @property
+    def demands_challenge_on_renewal(self) -> bool:
+        return self.options.on_renewal
 
     async def check(self, attempt: Attempt) -> Verdict:
         name = self.options.name

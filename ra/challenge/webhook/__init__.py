@@ -82,6 +82,8 @@ class Options(Hook):
     """Members of the answer's `data` that go into the audit: texts, numbers and booleans."""
     notifying: Hook | None = None
     """A NOTIFYING webhook, which is told what became of what was let in."""
+    on_renewal: bool = True
+    """Whether a certificate of ours must not stand in for it: step-ca asks its receivers about renewals too."""
     patience_hours: int = Field(default=24, ge=1, le=720)
     """For so long a notification is tried."""
 
@@ -147,6 +149,10 @@ class Webhook:
     services: Services = field(repr=False)
     challenge: _Line
     notifying: _Line | None
+
+    @property
+    def demands_challenge_on_renewal(self) -> bool:
+        return self.options.on_renewal
 
     async def check(self, attempt: Attempt) -> Verdict:
         if not attempt.challenge_password:

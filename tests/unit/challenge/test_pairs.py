@@ -115,6 +115,11 @@ def test_a_person_s_yes_is_needed_whatever_else_grants() -> None:
     assert "other+person" == answer.method
 
 
+@pytest.mark.parametrize("kind", ["directory", "inventory", "webhook"])
+def test_what_can_change_its_mind_is_asked_about_renewals_too(kind: str) -> None:
+    assert getattr(connected(kind, AnySecrets()), "demands_challenge_on_renewal", False)
+
+
 def test_two_secrets_are_never_spent_by_one_request() -> None:
     """`replace` changes the name alone: both have a secret to spend."""
     spending = connected("otp", AnySecrets())
