@@ -134,7 +134,7 @@ class Keeper:
             waiting, was_asked = await self._new_key(managed), False
             made = waiting
             if not await self._journal.write(lambda c: ra_keys.make(c, made)):
-                return  # somebody has had one made by hand; it is certified in the next round
+                waiting = None  # somebody has had one made by hand; it is certified in the next round
         if waiting is not None and (waiting.due_at is None or waiting.due_at <= now):
             is_first = not any(each.certificate for each in own)
             await self._certification.certify(managed, waiting, is_first=is_first, was_asked=was_asked)
