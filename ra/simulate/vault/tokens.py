@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -44,6 +44,7 @@ class Tokens:
     """Every token there is.
 
     Attributes:
+        policy: the capabilities that a token has, by path; None: all of them.
         denied: paths that the policy does not allow, beside those it never does.
         wrapped: by wrapping token: where it was made, and what is in it.
     """
@@ -53,6 +54,7 @@ class Tokens:
     credentials: Credentials
     held: dict[str, Token] = field(default_factory=dict)
     wrapped: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
+    policy: Mapping[str, frozenset[str]] | None = None
     denied: set[str] = field(default_factory=set)
 
     def create(self) -> str:
@@ -78,7 +80,11 @@ class Tokens:
     def allowed(self, request: Request) -> Token:
         """The token of a request, if its policy allows the path. Raises as `use` does."""
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        return self.use(request.headers.get("x-vault-token", bearer), request.url.path.removeprefix("/v1/"))
+        path = request.url.path.removeprefix("/v1/")
+        token = self.use(request.headers.get("x-vault-token", bearer), path)
+        if self.policy is not None and _capability(request) not in self.policy.get(path, ()):
+            raise Denied("permission denied")
+        return token
 
     def use(self, value: str, path: str) -> Token:
         """The token, if it is one and its policy allows the path.
@@ -104,3 +110,10 @@ class Tokens:
     def revoke_all(self) -> None:
         """As when somebody revokes the accessor, or Vault has lost its leases."""
         self.held.clear()
+
+
+def _capability(request: Request) -> str:
+    """What a policy calls what is asked for."""
+    if request.query_params.get("list") == "true":
+        return "list"
+    return "read" if request.method == "GET" else "update"
