@@ -83,7 +83,7 @@ def _setting(word: str) -> tuple[str, Any]:
 
 async def everything(connector: vault.VaultCa) -> list[object]:
     """All that is asked of a Vault that lists what it has issued."""
-    usages = (
+    usages: tuple[dict[str, Any], ...] = (
         {},
         {"key_usage": frozenset({KeyUsage.DIGITAL_SIGNATURE})},
         {"extended_key_usage": RA_USAGES},
