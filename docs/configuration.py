@@ -43,6 +43,7 @@ SECTIONS = {
     "managed, in [identities.NAME]": "ManagedSettings",
     "pkcs11, in [identities.NAME]": "TokenSettings",
     "[profiles.NAME]": "ProfileSettings",
+    "Each of `renewal_authorities`": "RenewalAuthority",
     "A combination of challenges": "Combination",
     "[connectors.NAME] of any type": "ConnectorSettings",
 }

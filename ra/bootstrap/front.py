@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from ra.bootstrap.endpoints import build_endpoint
 from ra.bootstrap.identities import load_identities, managed_identities
 from ra.bootstrap.plugins import Surroundings, connect_connector, connect_validator, naming
-from ra.challenge.api import Validator
-from ra.challenge.combine import AllOf, AnyOf, Checked, FirstMatch, insist_on_secrets
+from ra.challenge.combine import Checked
 from ra.challenge.one_time import KeptSecrets
 from ra.challenge.pages import MountedPage
 from ra.errors import Misconfigured
-from ra.keyring.checks import examine, insist
 from ra.service.backend import Backend
 from ra.service.certification import Managed
 from ra.service.endpoint import Directory, Endpoint
 from ra.service.gate import Gate
-from ra.service.retrieve import insist_on_source
 from ra.service.returned import Deviations
-from ra.service.ring import Holding, Ring
+from ra.service.ring import Holding
 from ra.settings.load import Configuration
-from ra.settings.model import Combination
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,21 +66,11 @@ async def build_front(configuration: Configuration, stack: AsyncExitStack, surro
         validators[name] = await connect_validator(configuration, name, clock, secrets, warnings.append)
         stack.push_async_callback(validators[name].aclose)
     endpoints: dict[str, Endpoint] = {}
-    for name, settings in configuration.endpoints.items():
-        own, backend = tuple(holdings[each] for each in settings.identities), backends[settings.connector]
-        there = [each for one in own for each in one.identities]
-        findings = [each for one in there for each in examine(one, backend.ca_chain, clock.now(), os.urandom)]
-        with naming(f"profiles.{name}"):
-            insist(findings)
-            insist_on_source(configuration.policies[name], backend)
-        warnings += [f"profiles.{name}: {each.message}" for each in findings]
-        endpoints[name] = Endpoint(
-            profile=configuration.policies[name],
-            ca_id=settings.ca_id,
-            backend=backend,
-            validator=_combined(name, settings.challenge, validators),
-            ring=Ring(own),
+    for name in configuration.endpoints:
+        endpoints[name], said = build_endpoint(
+            configuration, name, backends=backends, holdings=holdings, validators=validators, now=clock.now()
         )
+        warnings += said
     return Front(
         endpoints=Directory(endpoints),
         backends=backends,
@@ -138,16 +124,3 @@ def _pages(
         if count > 1:
             raise Misconfigured(f"challenges: {count} of them have their page at {path}; give each a path of its own")
     return tuple(mounted.values())
-
-
-def _combined(profile: str, combination: Combination | None, validators: Mapping[str, Checked]) -> Validator | None:
-    if combination is None:
-        return None
-    members = tuple(validators[each] for each in combination.names)
-    with naming(f"profiles.{profile}.challenge"):
-        insist_on_secrets(members, all_needed=bool(combination.all_of))
-    if len(members) == 1:
-        return members[0]
-    if combination.all_of:
-        return AllOf(members)
-    return AnyOf(members) if combination.any_of else FirstMatch(members)

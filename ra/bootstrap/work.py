@@ -22,6 +22,7 @@ from ra.service.notices import Notices
 from ra.service.pki_operation import PkiOperation
 from ra.service.poll import Polls
 from ra.service.ports import Clock, Entropy, Metrics
+from ra.service.renew import Renewals
 from ra.service.retrieve import Retrieval
 from ra.service.submit import Submissions
 from ra.service.sweep import Sweeper
@@ -110,11 +111,12 @@ def _incoming(
         clock=clock,
         entropy=entropy,
     )
-    enrolments = Enrolments(journal=journal, submissions=submissions, notices=notices, clock=clock)
+    crls = Crls(clock=clock, metrics=metrics)
+    renewals = Renewals(journal=journal, crls=crls, metrics=metrics)
+    enrolments = Enrolments(journal=journal, renewals=renewals, submissions=submissions, notices=notices, clock=clock)
     admission = Admission(
         max_in_flight=max_enrolments_in_flight, journal=journal, clock=clock, entropy=entropy, metrics=metrics
     )
-    crls = Crls(clock=clock, metrics=metrics)
     operation = PkiOperation(
         admission=admission,
         enrolments=enrolments,

@@ -10,6 +10,9 @@ Grant. A one-time secret is not spent by `check`: it travels in the Grant and is
 
 A validator that wants to be told what became of the requests it has let in is a Notifier too, and names itself in
 `Grant.notify`. What it is to be told is kept until it has accepted it.
+
+A renewal that a valid certificate of ours signs needs no challenge, and its validator is not asked; one that must be
+asked all the same says so (AsksAtRenewal).
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ class Attempt:
     Attributes:
         transaction_id: for validators that must name it to somebody else; it proves nothing.
         arrived_at: when the request was first seen (UTC); lifetimes are measured from it.
+        earlier_keys: digests of the SubjectPublicKeyInfos that were certified for this device before, where a certificate
+            of ours signed the request. The secret that let one of them in counts as absent, not as stolen.
     """
 
     profile: str
@@ -44,6 +49,7 @@ class Attempt:
     csr: Csr
     signer: SignerCertificate
     arrived_at: datetime
+    earlier_keys: frozenset[bytes] = frozenset()
 
     @property
     def challenge_password(self) -> str | None:
@@ -139,6 +145,22 @@ class Validator(Protocol):
 
     async def aclose(self) -> None:
         """Gives up what is held open."""
+
+
+@runtime_checkable
+class AsksAtRenewal(Protocol):
+    """What a Validator is beside, when a certificate of ours may not stand in for its challenge.
+
+    A validator that says nothing of the kind is not asked where a valid certificate signs the request.
+    """
+
+    @property
+    def demands_challenge_on_renewal(self) -> bool: ...
+
+
+def demands_challenge_on_renewal(validator: Validator) -> bool:
+    """Whether a renewal needs the challenge too."""
+    return isinstance(validator, AsksAtRenewal) and validator.demands_challenge_on_renewal
 
 
 @runtime_checkable

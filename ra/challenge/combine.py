@@ -20,7 +20,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ra.challenge.api import Accepted, Attempt, Deny, Notifier, Receipt, Unavailable, Validator, Verdict
+from ra.challenge.api import (
+    Accepted,
+    Attempt,
+    Deny,
+    Notifier,
+    Receipt,
+    Unavailable,
+    Validator,
+    Verdict,
+    demands_challenge_on_renewal,
+)
 from ra.challenge.pages import Page, Paged
 from ra.errors import Misconfigured
 from ra.journal.records import Notice
@@ -77,6 +87,10 @@ class Checked:
         """The page that the validator has beside, if it has one."""
         return self.validator.page if isinstance(self.validator, Paged) else None
 
+    @property
+    def demands_challenge_on_renewal(self) -> bool:
+        return demands_challenge_on_renewal(self.validator)
+
     async def notify(self, notice: Notice) -> Receipt:
         """As Notifier.notify; whatever the validator raises or returns, only Accepted is Accepted."""
         if not isinstance(self.validator, Notifier):
@@ -122,6 +136,11 @@ class _Combination:
     def __post_init__(self) -> None:
         if not self.members:
             raise Misconfigured("a combination of challenges needs at least one")
+
+    @property
+    def demands_challenge_on_renewal(self) -> bool:
+        """Where one member does: nobody can tell any more which of them had let the device in."""
+        return any(each.demands_challenge_on_renewal for each in self.members)
 
     async def aclose(self) -> None:
         """Nothing is held open."""

@@ -71,6 +71,8 @@ class OneTime:
             return Deny(detail=f"the one-time secret {secret.label!r} {fault}")
         # The same key may be the same request, overtaken by itself since it was looked for: the commit can tell.
         if secret.spent_key not in {None, hashlib.sha256(attempt.csr.spki).digest()}:
+            if secret.spent_key in attempt.earlier_keys:
+                return Deny(detail=f"the one-time secret {secret.label!r} is spent, by this device itself")
             return Deny(detail=f"the one-time secret {secret.label!r} is spent, by another key", alarm=True)
         return Grant(
             method=self.name,

@@ -130,6 +130,7 @@ def account_as_value(account: Account) -> dict[str, Any]:
         "signer_key": it.signer_key.hex(),
         "csr_key": it.csr_key.hex(),
         "renewal_of": it.renewal_signer.hex() if it.renewal_signer else None,
+        "renews": str(it.renews) if it.renews else None,
         "grant": {"method": it.grant_method, "label": it.grant_label, "attributes": dict(it.grant_attributes)},
         "attempts": it.attempts,
         "reference": it.reference,

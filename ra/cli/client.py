@@ -81,7 +81,7 @@ def _explaining(challenge: str | None, capabilities: Capabilities) -> Iterator[N
         if challenge is not None:
             hint = "a wrong challenge looks like this; the server's log says why"
         elif "Renewal" in capabilities:
-            hint = "no --challenge was given; the server's log says why"
+            hint = "no --challenge was given, and without one this certificate is not renewed now; the server's log says why"
         else:
             hint = "no --challenge was given, and the server announces no Renewal that could do without"
         raise RequestFailed(error.fail_info, hint) from None
@@ -170,8 +170,8 @@ def renew(
 ) -> None:
     """Make a new key and have the certificate of an earlier enrolment succeeded.
 
-    RenewalReq where the server announces Renewal; else a PKCSReq signed by the earlier certificate, which most servers,
-    scep-ra among them, want a challenge for.
+    RenewalReq where the server announces Renewal; else a PKCSReq signed by the earlier certificate, which most servers
+    want a challenge for.
     """
     signer = load_signer(earlier)
     name, names = signer.certificate.subject, _names_of(signer.certificate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from cryptography import x509
 from sqlalchemy import Connection, bindparam, select, update
 
 from connectors.api import Issued
-from ra.journal.records import NewCertificate
+from ra.journal.records import NewCertificate, Transaction
 from ra.journal.states import State
 from ra.journal.tables import transactions
 
@@ -26,6 +26,9 @@ _HELD = select(
     transactions.c.chain,
     transactions.c.not_after,
 ).where(transactions.c.serial == bindparam("serial"), transactions.c.connector == bindparam("connector"))
+_OF_CERTIFICATE = select(*(transactions.c[each.name] for each in fields(Transaction))).where(
+    transactions.c.serial == bindparam("serial"), transactions.c.certificate == bindparam("certificate")
+)
 _NOTE_ORPHAN = (
     update(transactions).where(transactions.c.id == bindparam("of")).values(orphans=transactions.c.orphans + 1)
 )
@@ -56,6 +59,13 @@ def describe(issued: Issued) -> NewCertificate:
         not_after=certificate.not_valid_after_utc,
         reference=issued.reference,
     )
+
+
+def holder_of(connection: Connection, certificate: bytes, serial: int) -> Transaction | None:
+    """The transaction that certificate, DER, was issued for; None: the journal does not know it. Reads only."""
+    values = {"serial": f"{serial:x}", "certificate": certificate}
+    row = connection.execute(_OF_CERTIFICATE, values).mappings().first()
+    return None if row is None else Transaction(**row)
 
 
 def stands_elsewhere(connection: Connection, connector: str, serial: int, which: UUID) -> bool:

@@ -55,6 +55,7 @@ class NewTransaction:
         contents: digest of the contents that were approved.
         connector: name of the connector that is asked.
         subject: the approved subject, as text for lists and audit.
+        renews: the transaction of the certificate that signed the request, where the journal knows it.
         request: the decision, sealed for `id`.
         due_at: nobody else takes it up before.
         expires_at: it is given up then, where the CA has not issued.
@@ -71,6 +72,7 @@ class NewTransaction:
     request: bytes = field(repr=False)
     due_at: datetime | None
     expires_at: datetime
+    renews: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +90,12 @@ class Transaction:
         csr_info: digest of the certificationRequestInfo that was submitted.
         contents: digest of the contents that were approved.
         renewal_signer: digest of the certificate that signed the request, where it is one of ours.
+        renews: the transaction of that certificate, where the journal knew it.
         reference: the backend's, for polling and for the audit.
         reason: why it was rejected, quarantined, expired or left unknown: Reason.name or Rejection value; None elsewhere.
         detail: the same for the operator; never sent to a device.
         orphans: how often it was sent again without knowing what became of the time before.
-        revocation: why it is to be revoked, a RevocationReason.
+        revocation: why it is to be revoked, a RevocationReason; of what is still RELEASED: that it will be, at `due_at`.
         delivered_at: when the certificate was first handed to the device.
         certificate: DER, from ISSUED on; only RELEASED may be handed out.
         chain: DER, issuer first.
@@ -121,6 +124,7 @@ class Transaction:
     due_at: datetime | None
     expires_at: datetime
     attempts: int = 0
+    renews: UUID | None = None
     request: bytes | None = field(default=None, repr=False)
     notify: tuple[Notify, ...] = ()
     reference: str | None = None

@@ -21,7 +21,9 @@ from ra.journal.outbox import NewLetter
 from ra.journal.purge import wiped
 from ra.journal.records import NewCertificate, Transaction
 from ra.journal.states import HELD, LostRace, State
+from ra.journal.succession import supersede
 from ra.journal.texts import fitted
+from ra.journal.transactions import REDELIVERY
 from ra.journal.wakeup import announce
 
 _ASKED = frozenset({State.SUBMITTING, State.PENDING, State.UNKNOWN})
@@ -38,10 +40,12 @@ def issue(
     delivered: bool,
     letters: Sequence[NewLetter] = (),
     undelivered_until: datetime | None,
+    supersedes: bool = False,
 ) -> Transaction:
     """SUBMITTING | PENDING | UNKNOWN -> ISSUED, and on to RELEASED in the same commit unless a letter is strict.
 
     `delivered` when the request is waiting for it; where not, somebody has to look at `undelivered_until` (None: never).
+    `supersedes`: the certificate that it renews is to be revoked, once it is delivered.
 
     Raises:
         LostRace: somebody else has taken it up, or settled it.
@@ -55,6 +59,8 @@ def issue(
         path = (State.ISSUED, State.RELEASED)
         columns |= {"due_at": None if delivered else undelivered_until, "delivered_at": now if delivered else None}
     issued = advance(connection, transaction, _ASKED, path, now, **columns)
+    if supersedes and issued.delivered_at is not None:
+        supersede(connection, issued, now + REDELIVERY)
     outbox.put(connection, issued.id, letters, now)
     record_outcome(connection, issued, now)
     return issued

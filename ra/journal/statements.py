@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert  # its ON CONFLICT compiles for SQLite too, not the other way round
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from connectors.api import RevocationReason
 from ra.journal.records import Transaction
 from ra.journal.states import State
 from ra.journal.tables import HAS_ENDED, aliases, leases, one_time_secrets, outbox, spent_secrets, transactions
@@ -132,6 +133,12 @@ DELIVERED = (
     )
     .returning(*_ALL)
 )
+SUPERSEDE = (
+    update(transactions)
+    .where(_OF, transactions.c.state == State.RELEASED, transactions.c.revocation.is_(None))
+    .values(due_at=bindparam("of_at", type_=transactions.c.due_at.type), revocation=RevocationReason.SUPERSEDED.value)
+)
+ANCESTRY = select(transactions.c.renews, transactions.c.csr_key, transactions.c.signer_key).where(_OF)
 WIPE = (
     update(transactions)
     .where(

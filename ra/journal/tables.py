@@ -131,6 +131,8 @@ transactions = Table(
     Column("csr_info", LargeBinary(32), nullable=False),
     Column("contents", LargeBinary(32), nullable=False),
     Column("renewal_signer", LargeBinary(32)),
+    # The transaction of the certificate that signed the request. No foreign key: that one may be forgotten before.
+    Column("renews", Uuid),
     Column("subject", Text, nullable=False),
     Column("searched", Searched, nullable=False),
     Column("grant_method", Text, nullable=False),

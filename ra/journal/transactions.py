@@ -19,6 +19,7 @@ from ra.journal.moves import advance, advance_named, record_outcome
 from ra.journal.outbox import NewLetter
 from ra.journal.records import NewTransaction, RequestIdentity, Transaction
 from ra.journal.states import HELD, OPEN, State, check_first
+from ra.journal.succession import supersede
 from ra.journal.wakeup import announce
 
 REDELIVERY = timedelta(hours=1)
@@ -140,13 +141,19 @@ def deny(
     return denied
 
 
-def mark_delivered(connection: Connection, which: UUID, now: datetime) -> Transaction:
+def mark_delivered(connection: Connection, which: UUID, now: datetime, *, supersedes: bool = False) -> Transaction:
     """Notes the first delivery of a RELEASED certificate, which is then nobody's concern any more; later ones change nothing.
 
-    What comes back is the transaction as it stands: hand the certificate out only where that is RELEASED.
+    What comes back is the transaction as it stands: hand the certificate out only where that is RELEASED. `supersedes`:
+    the certificate that it renews is to be revoked.
     """
     row = connection.execute(statements.DELIVERED, {"of": which, "of_delivered": now}).mappings().first()
-    return get(connection, which) if row is None else Transaction(**row)
+    if row is None:
+        return get(connection, which)
+    delivered = Transaction(**row)
+    if supersedes:
+        supersede(connection, delivered, now + REDELIVERY)
+    return delivered
 
 
 def _record_word(connection: Connection, kind: str, transaction: Transaction, who: str, now: datetime) -> None:
@@ -241,6 +248,7 @@ def _transaction(new: NewTransaction, now: datetime) -> Transaction:
         csr_info=identity.csr_info,
         contents=new.contents,
         renewal_signer=identity.renewal_signer,
+        renews=new.renews,
         subject=new.subject,
         grant_method=new.grant.method,
         grant_label=new.grant.label,

@@ -207,8 +207,15 @@ class Profile:
     """How long a certificate is valid; never longer, whatever is asked for."""
 
     renewal_threshold_days: int = 30
-    """How long before its end a certificate may be renewed by itself, without a challenge. Not in effect yet: every
-    request needs its challenge."""
+    """How long before its end a certificate may be renewed without a challenge, by a request that is signed with it and
+    asks for the same names. Its CA must be able to say that it is not revoked."""
+
+    renewal_grace_days: int = 0
+    """How long after its end a certificate may still be renewed so."""
+
+    revoke_on_replace: bool = False
+    """Whether a certificate is revoked, as superseded, an hour after the one that renews it was delivered. Until then a
+    device that has lost the answer can ask again with it."""
 
     wait_seconds: int = 15
     """How long a request is held open for the CA before the device is told PENDING, 0 to 30. Clients give up after 30 to
@@ -254,8 +261,10 @@ def _limit_complaints(profile: Profile) -> Iterator[str]:
         yield "rsa_exponents must be odd and between 3 and 2^32"
     if not 1 <= profile.default_validity_days <= MAX_VALIDITY_DAYS:
         yield f"default_validity_days must be between 1 and {MAX_VALIDITY_DAYS}"
-    if profile.renewal_threshold_days < 0:
-        yield "renewal_threshold_days must not be negative"
+    if not 0 <= profile.renewal_threshold_days <= MAX_VALIDITY_DAYS:
+        yield f"renewal_threshold_days must be between 0 and {MAX_VALIDITY_DAYS}"
+    if not 0 <= profile.renewal_grace_days <= MAX_VALIDITY_DAYS:
+        yield f"renewal_grace_days must be between 0 and {MAX_VALIDITY_DAYS}"
     if not 0 <= profile.wait_seconds <= MAX_WAIT_SECONDS:
         yield f"wait_seconds must be between 0 and {MAX_WAIT_SECONDS}"
     if not 1 <= profile.pending_expires_days <= MAX_VALIDITY_DAYS:

@@ -29,10 +29,10 @@ KEY_USAGES = (
 )
 """RFC 5280 §4.2.1.3, in the order of the bits."""
 
-_SUBJECT_ALT_NAME = "2.5.29.17"
-_KEY_USAGE = "2.5.29.15"
-_EXTENDED_KEY_USAGE = "2.5.29.37"
-_BASIC_CONSTRAINTS = "2.5.29.19"
+SUBJECT_ALT_NAME = "2.5.29.17"
+KEY_USAGE = "2.5.29.15"
+EXTENDED_KEY_USAGE = "2.5.29.37"
+BASIC_CONSTRAINTS = "2.5.29.19"
 _UPN = "1.3.6.1.4.1.311.20.2.3"
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ def read_csr(der: bytes) -> Csr:
     if not 0 <= info.version <= _VERSION_OF_APPLE:
         raise Malformed("no version of PKCS #10")
     spki, subject_der = asn1.raw(info.spki), asn1.raw(info.subject)
-    subject = _read_subject(subject_der)
+    subject = read_subject(subject_der)
     key = x509.read_public_key(spki)
     digest = _verify(request, info_der, key)
     attributes = [asn1.parse(each, asn1.Attribute) for each in info.attributes or ()]
@@ -157,10 +157,10 @@ def read_csr(der: bytes) -> Csr:
         public_key=key,
         signature_digest=digest,
         challenge_password=_read_challenge(attributes),
-        subject_alternative_names=_optional(_read_general_names, by_oid.get(_SUBJECT_ALT_NAME)) or (),
-        key_usage=_optional(_read_key_usage, by_oid.get(_KEY_USAGE)),
-        extended_key_usage=_optional(_read_extended_key_usage, by_oid.get(_EXTENDED_KEY_USAGE)),
-        basic_constraints_ca=bool(_optional(_read_basic_constraints, by_oid.get(_BASIC_CONSTRAINTS))),
+        subject_alternative_names=_optional(read_general_names, by_oid.get(SUBJECT_ALT_NAME)) or (),
+        key_usage=_optional(read_key_usage, by_oid.get(KEY_USAGE)),
+        extended_key_usage=_optional(read_extended_key_usage, by_oid.get(EXTENDED_KEY_USAGE)),
+        basic_constraints_ca=bool(_optional(read_is_ca, by_oid.get(BASIC_CONSTRAINTS))),
         extensions=extensions,
         attributes=tuple(each.type.dotted_string for each in attributes),
         pairs=_read_pairs(attributes),
@@ -215,7 +215,12 @@ def _read_extensions(attributes: list[asn1.Attribute]) -> tuple[RequestedExtensi
     return extensions
 
 
-def _read_subject(der: bytes) -> Subject:
+def read_subject(der: bytes) -> Subject:
+    """A Name, DER, in its order.
+
+    Raises:
+        Malformed: it does not parse.
+    """
     return tuple(
         tuple(SubjectAttribute(oid, _attribute_text(tag, value), tag) for oid, tag, value in rdn)
         for rdn in x509.read_name(der)
@@ -231,7 +236,12 @@ def _optional(read: Callable[[bytes], T], value: bytes | None) -> T | None:
     return None if value is None else read(value)
 
 
-def _read_general_names(der: bytes) -> tuple[GeneralName, ...]:
+def read_general_names(der: bytes) -> tuple[GeneralName, ...]:
+    """The value of a subjectAltName extension, DER, in its order.
+
+    Raises:
+        Malformed: it does not parse.
+    """
     return tuple(map(_read_general_name, asn1.elements(der)))
 
 
@@ -277,18 +287,33 @@ _GENERAL_NAMES = {
 }
 
 
-def _read_key_usage(der: bytes) -> frozenset[str]:
+def read_key_usage(der: bytes) -> frozenset[str]:
+    """The value of a keyUsage extension, DER, as names of KEY_USAGES.
+
+    Raises:
+        Malformed: it does not parse, or sets a bit that there is not.
+    """
     bits = asn1.read_bits(der)
     if len(bits) > len(KEY_USAGES) and any(bits[len(KEY_USAGES) :]):
         raise Malformed("a key usage beyond those that there are")
     return frozenset(name for name, bit in zip(KEY_USAGES, bits, strict=False) if bit)
 
 
-def _read_extended_key_usage(der: bytes) -> tuple[str, ...]:
+def read_extended_key_usage(der: bytes) -> tuple[str, ...]:
+    """The value of an extendedKeyUsage extension, DER, as dotted OIDs in its order.
+
+    Raises:
+        Malformed: it does not parse.
+    """
     return tuple(map(asn1.dotted, asn1.elements(der)))
 
 
-def _read_basic_constraints(der: bytes) -> bool:
+def read_is_ca(der: bytes) -> bool:
+    """Whether a basicConstraints extension, DER, says CA:TRUE.
+
+    Raises:
+        Malformed: it does not parse.
+    """
     return bool(asn1.read(asn1.BasicConstraints, der).ca)
 
 

@@ -6,6 +6,7 @@ from ra.scep.encode import certs_only
 from ra.scep.names import Capability, Legacy, MediaType
 from ra.scep.transport import write_capabilities
 from ra.service.endpoint import Endpoint
+from ra.service.renew import can_renew
 
 
 def capabilities(endpoint: Endpoint) -> bytes:
@@ -19,6 +20,8 @@ def capabilities(endpoint: Endpoint) -> bytes:
         tokens.append(Capability.DES3)
     if Legacy.SHA1 in legacy:
         tokens.append(Capability.SHA_1)
+    if can_renew(endpoint):
+        tokens.append(Capability.RENEWAL)
     return write_capabilities(sorted([*tokens, Capability.SCEP_STANDARD]))
 
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from ra.challenge.api import Validator
 from ra.policy.profile import Profile
 from ra.scep.keys import Identity
 from ra.service.backend import Backend
 from ra.service.ring import Ring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """A CA that no connector speaks to, and whose certificates may be renewed all the same.
+
+    Attributes:
+        certificate: DER.
+        read_crl: its CRL as it is now, DER; it blocks, and raises OSError or ValueError.
+    """
+
+    certificate: bytes = field(repr=False)
+    read_crl: Callable[[], bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +34,8 @@ class Endpoint:
         backend: who issues.
         validator: None only where the profile says that no challenge is required.
         ring: the RA's identities.
+        renews_from: other backends whose certificates, issued under this profile, are renewed here.
+        renewal_authorities: CAs whose certificates are renewed here, whether or not the journal knows them.
     """
 
     profile: Profile
@@ -28,6 +43,8 @@ class Endpoint:
     backend: Backend
     validator: Validator | None
     ring: Ring
+    renews_from: tuple[Backend, ...] = ()
+    renewal_authorities: tuple[Authority, ...] = ()
 
     @property
     def identities(self) -> tuple[Identity, ...]:
@@ -37,6 +54,11 @@ class Endpoint:
             Unavailable: there is none yet.
         """
         return self.ring.identities
+
+    @property
+    def issuers(self) -> tuple[Backend, ...]:
+        """Whose certificates are renewed here."""
+        return (self.backend, *self.renews_from)
 
 
 class Directory:

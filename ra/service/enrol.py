@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from connectors.api import Capability
-from ra.challenge.api import Attempt, Deny
+from ra.challenge.api import Attempt, Deny, Validator, Verdict
 from ra.challenge.api import Unavailable as NotNow
 from ra.errors import Reason, Refused, Unavailable
 from ra.journal import audit, outbox, transactions
@@ -23,6 +23,7 @@ from ra.scep.messages import Enrolment
 from ra.service.endpoint import Endpoint
 from ra.service.notices import Notices
 from ra.service.ports import Clock
+from ra.service.renew import Origin, Renewals, Unwaived
 from ra.service.replies import Told
 from ra.service.submit import Submissions
 
@@ -35,8 +36,11 @@ OPEN_GRANT = Grant(method="none", label="no challenge is required")
 class Enrolments:
     """Decides about enrolments and hands them on."""
 
-    def __init__(self, *, journal: Journal, submissions: Submissions, notices: Notices, clock: Clock) -> None:
+    def __init__(
+        self, *, journal: Journal, renewals: Renewals, submissions: Submissions, notices: Notices, clock: Clock
+    ) -> None:
         self._journal = journal
+        self._renewals = renewals
         self._submissions = submissions
         self._notices = notices
         self._clock = clock
@@ -45,7 +49,8 @@ class Enrolments:
         """Steps 4 to 7 of a PKIOperation; the others are in `PkiOperation.answer`.
 
         4. `recall`: the same request again gets the same answer.
-        5. `authenticate`: a challenge validator says who is asking. Nothing is spent yet.
+        5. `authenticate`: the certificate of ours that signed says who is asking, or a challenge validator. Nothing is
+           spent yet.
         6. `decide`: policy, which only an authenticated request learns about.
         7. `authorise` and `submit`: commit (row, spent secret, audit), ask the CA, check what came back, commit
            (outcome, audit). From the first commit on, the work goes on whether or not the device still listens.
@@ -54,40 +59,56 @@ class Enrolments:
             Refused: the device is told FAILURE.
             Unavailable: something needed cannot be asked, and nothing is committed.
         """
-        identity = request_identity(endpoint, request)
+        origin = await self._renewals.origin(endpoint, request.outer.signer)
+        identity = request_identity(endpoint, request, origin)
         known = await self._journal.read(lambda c: transactions.recall(c, identity, arrived_at))  # (4)
         if known is not None:
             return await self._submissions.present(endpoint, identity, known)
-        grant = await self._authenticate(endpoint, request, arrived_at)  # (5)
+        grant = await self._authenticate(endpoint, request, origin, arrived_at)  # (5)
         async with self._recording_refusals(endpoint, request, grant):
             decision = self._decide(endpoint, request, grant)  # (6)
-            begun = await self._submissions.authorise(endpoint, decision, identity)  # (7)
+            renews = None if origin is None else origin.transaction
+            begun = await self._submissions.authorise(endpoint, decision, identity, renews)  # (7)
         if begun.is_ours:
             return await self._submissions.submit(endpoint, begun)
         return await self._submissions.present(endpoint, identity, begun.transaction)  # an identical request was faster
 
-    async def _authenticate(self, endpoint: Endpoint, request: Enrolment, arrived_at: datetime) -> Grant:
+    async def _authenticate(
+        self, endpoint: Endpoint, request: Enrolment, origin: Origin | None, arrived_at: datetime
+    ) -> Grant:
+        """A valid certificate of ours waives the challenge, whatever challenge is sent along (RFC 8894 §2.4)."""
+        waived = None if origin is None else await self._renewals.waive(endpoint, request, origin, self._clock.now())
+        if isinstance(waived, Grant):
+            return waived
         if endpoint.validator is None:
             return OPEN_GRANT
-        attempt = Attempt(
+        attempt = await self._attempt(endpoint, request, origin, arrived_at)
+        match await self._ask(endpoint.validator, attempt):
+            case Grant() as grant:
+                return grant
+            case Deny(detail=detail, alarm=alarm):
+                raise _denied(detail, waived, alarm=alarm)
+            case NotNow(detail=detail, retry_after_seconds=seconds):
+                raise Unavailable(detail, seconds)
+
+    async def _attempt(
+        self, endpoint: Endpoint, request: Enrolment, origin: Origin | None, arrived_at: datetime
+    ) -> Attempt:
+        return Attempt(
             profile=endpoint.profile.name,
             transaction_id=str(request.outer.header.transaction_id),
             csr=request.csr,
             signer=request.outer.signer,
             arrived_at=arrived_at,
+            earlier_keys=frozenset() if origin is None else await self._renewals.earlier_keys(origin),
         )
+
+    async def _ask(self, validator: Validator, attempt: Attempt) -> Verdict:
         try:
             async with asyncio.timeout(VALIDATOR_SECONDS):
-                verdict = await endpoint.validator.check(attempt)
+                return await validator.check(attempt)
         except TimeoutError:
             raise Unavailable(f"no validator answered within {VALIDATOR_SECONDS:.0f} s") from None
-        match verdict:
-            case Grant():
-                return verdict
-            case Deny(detail=detail, alarm=alarm):
-                raise Refused(Reason.CHALLENGE_REFUSED, detail, alarm=alarm)
-            case NotNow(detail=detail, retry_after_seconds=seconds):
-                raise Unavailable(detail, seconds)
 
     def _decide(self, endpoint: Endpoint, request: Enrolment, grant: Grant) -> Decision:
         return decide(
@@ -141,7 +162,17 @@ class Enrolments:
         await self._journal.write(record)
 
 
-def request_identity(endpoint: Endpoint, request: Enrolment) -> RequestIdentity:
+def _denied(detail: str, waived: Unwaived | None, *, alarm: bool) -> Exception:
+    """A device that only needs its CA to be asked is told to come back, not that it was refused."""
+    if waived is None:
+        return Refused(Reason.CHALLENGE_REFUSED, detail, alarm=alarm)
+    told = f"{detail}; the certificate that signed does not waive it: {waived.detail}"
+    if waived.may_change and not alarm:
+        return Unavailable(told)
+    return Refused(Reason.CHALLENGE_REFUSED, told, alarm=alarm)
+
+
+def request_identity(endpoint: Endpoint, request: Enrolment, origin: Origin | None) -> RequestIdentity:
     """What makes this request the same as another one (design §4)."""
     return RequestIdentity(
         profile=endpoint.profile.name,
@@ -150,5 +181,5 @@ def request_identity(endpoint: Endpoint, request: Enrolment) -> RequestIdentity:
         csr_key=hashlib.sha256(request.csr.spki).digest(),
         names=requested_names_digest(request.csr),
         csr_info=hashlib.sha256(request.csr.info).digest(),
-        renewal_signer=None,
+        renewal_signer=None if origin is None else origin.digest,
     )

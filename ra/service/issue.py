@@ -180,6 +180,7 @@ class Issuing:
                 delivered=is_awaited,
                 letters=letters,
                 undelivered_until=self.undelivered_until(transaction.profile, now),
+                supersedes=transaction.renews is not None and self._revokes_on_replace(transaction.profile),
             )
             if settled.certificate == issued.certificate:
                 return settled
@@ -192,6 +193,10 @@ class Issuing:
         endpoint = self._endpoints.by_name(profile)
         days = endpoint.profile.revoke_undelivered_after_days if endpoint else 0
         return now + timedelta(days=days) if days else None
+
+    def _revokes_on_replace(self, profile: str) -> bool:
+        endpoint = self._endpoints.by_name(profile)
+        return endpoint is not None and endpoint.profile.revoke_on_replace
 
     async def _abandon(self, backend: Backend, transaction: Transaction, issued: Issued) -> None:
         """A certificate that came after its transaction had been settled without it: nobody will ever get it."""

@@ -46,5 +46,6 @@ async def deliver(journal: Journal, endpoint: Endpoint, transaction: Transaction
         Unavailable: the journal cannot be written.
     """
     if transaction.state is State.RELEASED and transaction.delivered_at is None:
-        transaction = await journal.write(lambda c: mark_delivered(c, transaction.id, now))
+        supersedes = transaction.renews is not None and endpoint.profile.revoke_on_replace
+        transaction = await journal.write(lambda c: mark_delivered(c, transaction.id, now, supersedes=supersedes))
     return tell(endpoint, transaction)

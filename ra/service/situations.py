@@ -144,6 +144,9 @@ class _Teller:
         why = f"It is valid until {self._when(it.not_after)}."
         if it.not_after is not None and it.not_after <= self._now:
             return "The certificate has expired.", f"That was {self._when(it.not_after)}.", _NOTHING
+        if it.revocation is not None:
+            state = f"Another certificate has taken its place, which the device has; it is revoked {self._due()}."
+            return state, why, _NOTHING
         if it.delivered_at is not None:
             return f"The device has its certificate since {self._when(it.delivered_at)}.", why, revoke
         advice = f"Unless it is fetched until {self._due()}, it is revoked." if it.due_at else _NOTHING

@@ -7,7 +7,7 @@ or not the device listens, and whether or not this process lives: what is cut sh
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -61,8 +61,10 @@ class Submissions:
         self._clock = clock
         self._entropy = entropy
 
-    async def authorise(self, endpoint: Endpoint, decision: Decision, identity: RequestIdentity) -> Begun:
-        """The first commit: the row, the decision, the spent secret and the audit.
+    async def authorise(
+        self, endpoint: Endpoint, decision: Decision, identity: RequestIdentity, renews: UUID | None = None
+    ) -> Begun:
+        """The first commit: the row, the decision, the spent secret and the audit. `renews`: as NewTransaction.renews.
 
         Raises:
             Refused: a one-time secret is spent, or the transaction is another request's.
@@ -71,6 +73,7 @@ class Submissions:
         now = self._clock.now()
         permit = None if decision.grant.needs_approval else endpoint.backend.gate.try_enter()
         new = self._new(endpoint, decision, identity, now, may_ask=permit is not None)
+        new = new if renews is None else replace(new, renews=renews)
         writing = asyncio.ensure_future(self._journal.write(lambda c: transactions.authorise(c, new, now)))
         try:
             transaction = await asyncio.shield(writing)

@@ -193,9 +193,10 @@ class Sweeper:
             case State.ISSUED:
                 return await self._deliveries.give_up(transaction)
             case State.RELEASED:
-                return await self._issuing.settle(
-                    transaction, settle.revoke, RevocationReason.CESSATION_OF_OPERATION, "nobody fetched it", now
-                )
+                reason, detail = RevocationReason.CESSATION_OF_OPERATION, "nobody fetched it"
+                if transaction.revocation is not None:
+                    reason, detail = RevocationReason(transaction.revocation), "another certificate has taken its place"
+                return await self._issuing.settle(transaction, settle.revoke, reason, detail, now)
             case State.AUTHORISED | State.AWAITING_APPROVAL | State.PENDING if transaction.expires_at <= now:
                 return await self._expire(backend, transaction)
         try:

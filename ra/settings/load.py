@@ -86,6 +86,7 @@ def _profile_problems(
     for name, endpoint in endpoints.items():
         table = f"profiles.{name}"
         yield from _unknown(f"{table}.connector", "connectors", (endpoint.connector,), settings.connectors)
+        yield from _unknown(f"{table}.renews_from", "connectors", endpoint.renews_from, settings.connectors)
         yield from _unknown(f"{table}.identities", "identities", endpoint.identities, settings.identities)
         if not endpoint.identities:
             yield f"{table}.identities is missing: name at least one of [identities]"

@@ -246,6 +246,16 @@ class Combination(Section):
         return self.all_of + self.any_of + self.first_match
 
 
+class RenewalAuthority(Section):
+    """A CA that no connector speaks to, whose certificates are renewed."""
+
+    certificate: Path
+    """PEM: the CA's certificate, which has signed them."""
+    crl: Path
+    """Its CRL, DER or PEM, read anew for each renewal: see that the file is kept up to date. While it is missing, or past
+    its nextUpdate, the challenge is needed."""
+
+
 class EndpointSettings(Section):
     """What joins a profile to the rest."""
 
@@ -260,6 +270,11 @@ class EndpointSettings(Section):
         Combination | None, BeforeValidator(_combination, json_schema_input_type=str | Combination | None)
     ] = None
     """Which of [challenges] lets a request in: a name, or { all_of = [..] }, { any_of = [..] }, { first_match = [..] }."""
+    renews_from: tuple[str, ...] = ()
+    """Others of [connectors] whose certificates, issued under this profile, are renewed here: the one that it had before."""
+    renewal_authorities: tuple[RenewalAuthority, ...] = ()
+    """CAs whose certificates are renewed here although no connector issued them, or the journal does not know them. Each
+    of their certificates is as good as a challenge, for the names that it has."""
 
     def policy(self, name: str) -> Profile:
         """The profile itself.

@@ -16,7 +16,7 @@ MESSAGE_TYPES = {
 FEATURES = (
     "several profiles, each with its own CA, challenge and rules, selected by path or ca_id",
     "enrolment by GET and by POST, with AES, SHA-256, SHA-384 and SHA-512, RSA key transport with PKCS #1 v1.5 or OAEP",
-    "RenewalReq is served as PKCSReq is: it needs the challenge, whatever certificate signs it",
+    "renewal without a challenge, by RenewalReq or PKCSReq that a valid certificate of the same profile signs",
     "the same request again gets the same certificate",
     "static challenges with labels and dates; one-time secrets; NDES's page and Jamf Pro's webhook, which hand them out",
     "challenges that step-ca's webhook receivers, a signature, a token's issuer, an inventory, a directory or a person decide on",

@@ -88,7 +88,35 @@ def test_a_refused_device_keeps_its_key_and_takes_it_up_again(
     assert "holds a certificate already" in capsys.readouterr().err
 
 
-def test_a_certificate_is_succeeded_with_a_challenge_and_not_without(
+def test_a_certificate_is_renewed_without_a_challenge_once_it_is_time(
+    ra_server: RunningRa, tmp_path: Path, capsys: Output
+) -> None:
+    url, (old, new) = ra_server.url_of("renewing"), (tmp_path / "old", tmp_path / "new")
+    first = answer_of(
+        [
+            "client",
+            "enrol",
+            "--url",
+            url,
+            "--challenge",
+            ra_server.challenge,
+            "--out",
+            str(old),
+            "--san",
+            "dns:a.example",
+        ],
+        capsys,
+    )
+
+    second = answer_of(["client", "renew", "--url", url, "--from", str(old), "--out", str(new)], capsys)
+
+    assert "Renewal" in answer_of(["client", "caps", "--url", url], capsys)["capabilities"]
+    assert ("issued", first["subject"]) == (second["status"], second["subject"])
+    assert first["serial"] != second["serial"]
+    assert (old / "key.pem").read_bytes() != (new / "key.pem").read_bytes()
+
+
+def test_a_certificate_is_succeeded_before_its_time_with_a_challenge_and_not_without(
     ra_server: RunningRa, tmp_path: Path, capsys: Output
 ) -> None:
     answer_of(enrol(ra_server, tmp_path / "old"), capsys)
@@ -99,7 +127,7 @@ def test_a_certificate_is_succeeded_with_a_challenge_and_not_without(
     answer = answer_of([*renew, "--challenge", ra_server.challenge], capsys)
 
     assert refused == 1
-    assert "no --challenge was given, and the server announces no Renewal that could do without" in said
+    assert "no --challenge was given, and without one this certificate is not renewed now" in said
     assert (answer["status"], answer["subject"]) == ("issued", "CN=device")
 
 

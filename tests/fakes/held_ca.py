@@ -72,6 +72,9 @@ class HeldCa(NoCapabilities):
             await asyncio.sleep(_PAUSE_SECONDS)
         return await self._inner.issue(request)
 
+    async def crl(self) -> bytes:
+        return await self._inner.crl()
+
     async def ca_chain(self) -> tuple[bytes, ...]:
         return await self._inner.ca_chain()
 

@@ -1,7 +1,9 @@
-"""Five SCEP clients that others wrote, each as one function that enrols once.
+"""Five SCEP clients that others wrote, each as a function that enrols once, and one that renews what it has enrolled.
 
-Each leaves `key.pem` and `certificate.pem` in the order's directory and returns the path of the latter. Refused means that the client understood a CertRep FAILURE; ClientFailed is anything
-else. A client is a judge of the server: nothing here makes up for what the server does wrong.
+Enrolling leaves `key.pem` and `certificate.pem` in the order's directory and returns the path of the latter; where the
+server says PENDING, the client asks again in its own way until there is a certificate. Renewing returns the path of the
+new certificate and needs no challenge. Refused means that the client understood a CertRep FAILURE; ClientFailed is
+anything else. A client is a judge of the server: nothing here makes up for what the server does wrong.
 """
 
 from __future__ import annotations
@@ -9,12 +11,15 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.interop.installed import find
 
 TIMEOUT_SECONDS = 90
+POLL_SECONDS = 60
+"""How long a client that polls goes on, where that can be said."""
+
 JSCEP_DRIVER = Path(__file__).parent / "jscep" / "Enrol.java"
 JSCEP_FAILURE = 3
 
@@ -44,15 +49,38 @@ class Client:
     Attributes:
         programs: what must be installed.
         profile: the profile whose algorithms it needs.
+        renewing_profile: the same, where certificates are renewed from their first day on.
+        renews_by: the messageType of its renewals.
+        polls_by: the messageType by which it asks again for what is PENDING.
     """
 
     name: str
     programs: tuple[str, ...]
     profile: str
+    renewing_profile: str
     enrol: Callable[[Order], Path]
+    renew: Callable[[Order], Path]
+    renews_by: str
+    polls_by: str
 
     def is_installed(self) -> bool:
         return all(find(program) for program in self.programs)
+
+
+def renew_with_scepclient_2_1(order: Order) -> Path:
+    """The same again, where the certificate is: a RenewalReq with the same key, and with a CSR of its own."""
+    return _renew_with_scepclient("scepclient", order)
+
+
+def renew_with_scepclient_2_3(order: Order) -> Path:
+    """As the older one."""
+    return _renew_with_scepclient("scepclient-2.3", order, "-key-encipherment-selector")
+
+
+def _renew_with_scepclient(program: str, order: Order, *options: str) -> Path:
+    """A csr.pem that lies there would be sent again, with the challenge of the first request in it."""
+    (order.directory / "csr.pem").unlink()
+    return _scepclient(program, replace(order, challenge=""), *options)
 
 
 def enrol_with_scepclient_2_1(order: Order) -> Path:
@@ -66,7 +94,9 @@ def enrol_with_scepclient_2_3(order: Order) -> Path:
 
 
 def _scepclient(program: str, order: Order, *options: str) -> Path:
-    what = ["-server-url", order.url, "-challenge", order.challenge, "-cn", order.common_name]
+    what = ["-server-url", order.url, "-cn", order.common_name]
+    if order.challenge:
+        what += ["-challenge", order.challenge]
     files = ["-private-key", "key.pem", "-certificate", "certificate.pem"]
     done = _run([_path(program), *what, *files, *options], order.directory)
     if "request failed, failInfo:" in done.stdout:
@@ -81,14 +111,24 @@ def enrol_with_strongswan(order: Order) -> Path:
     if not (directory / "ra.crt").exists():
         raise ClientFailed(fetched.stdout)
     _run_to_file([pki, "--gen", "--type", "rsa", "--size", "2048", "--outform", "pem"], directory / "key.pem")
-    what = ["--url", order.url, "--password", order.challenge, "--dn", f"CN={order.common_name}", "--in", "key.pem"]
+    return _strongswan(order, "key.pem", "certificate.pem", "--password", order.challenge)
+
+
+def renew_with_strongswan(order: Order) -> Path:
+    """A RenewalReq for a new key, signed with the old one; its configuration can turn it into a PKCSReq."""
+    new_key = order.directory / "new-key.pem"
+    _run_to_file([_path("pki"), "--gen", "--type", "rsa", "--size", "2048", "--outform", "pem"], new_key)
+    return _strongswan(order, new_key.name, "renewed.pem", "--cert", "certificate.pem", "--key", "key.pem")
+
+
+def _strongswan(order: Order, key: str, certificate: str, *authority: str) -> Path:
+    what = ["--url", order.url, "--dn", f"CN={order.common_name}", "--in", key, *authority]
     whom = ["--cacert-enc", "ra.crt", "--cacert-sig", "ca.crt"]
-    done = _run_to_file(
-        [pki, "--scep", *what, *whom, "--cipher", "des3", "--outform", "pem"], directory / "certificate.pem"
-    )
+    how = ["--cipher", "des3", "--interval", "1", "--maxpolltime", str(POLL_SECONDS), "--outform", "pem"]
+    done = _run_to_file([_path("pki"), "--scep", *what, *whom, *how], order.directory / certificate)
     if "failInfo" in done.stderr:
         raise Refused(_last_line(done.stderr))
-    return _certificate(done, directory)
+    return _certificate(done, order.directory, certificate)
 
 
 CERTMONGER_SESSION = """
@@ -99,6 +139,23 @@ for attempt in $(seq 300); do
     state=$(getcert list -s -i enrolment)
     case $state in
         *"status: MONITORING"* | *"status: CA_REJECTED"* | *"status: NEED_GUIDANCE"*) break ;;
+        *"status: CA_WORKING"*) getcert refresh -s -i enrolment ;;
+    esac
+    sleep 0.2
+done
+echo "$state"
+"""
+"""By itself it asks again for what is PENDING after some time of its own; it is told to at once."""
+
+CERTMONGER_RENEWAL = """
+set -eu
+cp certificate.pem old.pem
+getcert rekey -s -i enrolment -g 2048
+for attempt in $(seq 300); do
+    state=$(getcert list -s -i enrolment)
+    case $state in
+        *"status: MONITORING"*) cmp -s certificate.pem old.pem || break ;;
+        *"status: CA_REJECTED"* | *"status: NEED_GUIDANCE"*) break ;;
     esac
     sleep 0.2
 done
@@ -108,13 +165,22 @@ echo "$state"
 
 def enrol_with_certmonger(order: Order) -> Path:
     """A certmonger in a bus session and a home of its own; it asks by GET, whatever the server offers (Q26)."""
+    return _certmonger(order, CERTMONGER_SESSION)
+
+
+def renew_with_certmonger(order: Order) -> Path:
+    """The same certmonger, started again: a PKCSReq for a new key, signed by the old certificate."""
+    return _certmonger(order, CERTMONGER_RENEWAL)
+
+
+def _certmonger(order: Order, session: str) -> Path:
     variables = {
         "HOME": str(order.directory),
         "URL": order.url,
         "NAME": order.common_name,
         "CHALLENGE": order.challenge,
     }
-    done = _run(["dbus-run-session", "--", "bash", "-c", CERTMONGER_SESSION], order.directory, variables)
+    done = _run(["dbus-run-session", "--", "bash", "-c", session], order.directory, variables)
     if "status: CA_REJECTED" in done.stdout:
         raise Refused(done.stdout)
     if "status: MONITORING" not in done.stdout:
@@ -124,11 +190,21 @@ def enrol_with_certmonger(order: Order) -> Path:
 
 def enrol_with_jscep(order: Order) -> Path:
     """A jscep on BouncyCastle: indefinite lengths in every layer, SHA-512 where it is offered (Q2, Q27)."""
+    return _jscep(order, "certificate.pem")
+
+
+def renew_with_jscep(order: Order) -> Path:
+    """A PKCSReq for a new key, signed by the old certificate: jscep knows no other type."""
+    return _jscep(order, "renewed.pem", "renew")
+
+
+def _jscep(order: Order, certificate: str, *mode: str) -> Path:
     java = ["java", "-cp", f"{_path('jscep')}/*", str(JSCEP_DRIVER)]
-    done = _run([*java, order.url, order.challenge, str(order.directory), order.common_name], order.directory)
+    what = [order.url, order.challenge, str(order.directory), order.common_name, *mode]
+    done = _run([*java, *what], order.directory)
     if done.returncode == JSCEP_FAILURE:
         raise Refused(_last_line(done.stdout))
-    return _certificate(done, order.directory)
+    return _certificate(done, order.directory, certificate)
 
 
 def _path(program: str) -> str:
@@ -171,8 +247,8 @@ def _run_to_file(command: list[str], output: Path) -> subprocess.CompletedProces
     return done
 
 
-def _certificate(done: subprocess.CompletedProcess[str], directory: Path) -> Path:
-    certificate = directory / "certificate.pem"
+def _certificate(done: subprocess.CompletedProcess[str], directory: Path, name: str = "certificate.pem") -> Path:
+    certificate = directory / name
     if done.returncode != 0 or not certificate.exists():
         raise ClientFailed(done.stderr or done.stdout)
     return certificate
@@ -183,9 +259,54 @@ def _last_line(output: str) -> str:
 
 
 CLIENTS = (
-    Client("micromdm scepclient 2.1", ("scepclient",), "legacy", enrol_with_scepclient_2_1),
-    Client("strongSwan pki", ("pki",), "legacy", enrol_with_strongswan),
-    Client("certmonger", ("getcert", "certmonger-session", "dbus-run-session"), "default", enrol_with_certmonger),
-    Client("jscep", ("java", "jscep"), "default", enrol_with_jscep),
-    Client("micromdm scepclient 2.3", ("scepclient-2.3",), "legacy", enrol_with_scepclient_2_3),
+    Client(
+        name="micromdm scepclient 2.1",
+        programs=("scepclient",),
+        profile="legacy",
+        renewing_profile="legacy",
+        enrol=enrol_with_scepclient_2_1,
+        renew=renew_with_scepclient_2_1,
+        renews_by="RENEWAL_REQ",
+        polls_by="PKCS_REQ",
+    ),
+    Client(
+        name="strongSwan pki",
+        programs=("pki",),
+        profile="legacy",
+        renewing_profile="legacy",
+        enrol=enrol_with_strongswan,
+        renew=renew_with_strongswan,
+        renews_by="RENEWAL_REQ",
+        polls_by="CERT_POLL",
+    ),
+    Client(
+        name="certmonger",
+        programs=("getcert", "certmonger-session", "dbus-run-session"),
+        profile="default",
+        renewing_profile="renewing",
+        enrol=enrol_with_certmonger,
+        renew=renew_with_certmonger,
+        renews_by="PKCS_REQ",
+        polls_by="PKCS_REQ",  # 0.79.17, although it knows CertPoll
+    ),
+    Client(
+        name="jscep",
+        programs=("java", "jscep"),
+        profile="default",
+        renewing_profile="renewing",
+        enrol=enrol_with_jscep,
+        renew=renew_with_jscep,
+        renews_by="PKCS_REQ",
+        polls_by="CERT_POLL",
+    ),
+    Client(
+        name="micromdm scepclient 2.3",
+        programs=("scepclient-2.3",),
+        profile="legacy",
+        renewing_profile="legacy",
+        enrol=enrol_with_scepclient_2_3,
+        renew=renew_with_scepclient_2_3,
+        renews_by="RENEWAL_REQ",
+        polls_by="PKCS_REQ",
+    ),
 )

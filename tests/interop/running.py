@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ ca_id = 2
 connector = "lab"
 challenge = "shared"
 legacy = ["3des", "sha1", "des"]
+renewal_threshold_days = 366            # so that a certificate can be renewed from its first day on
 
 [profiles.complete]                     # all that is off unless somebody wants it
 ca_id = 3
@@ -31,12 +32,21 @@ connector = "lab"
 challenge = "shared"
 get_cert = "own"
 get_crl = true
+
+[profiles.renewing]
+ca_id = 4
+connector = "lab"
+challenge = "shared"
+renewal_threshold_days = 366
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningRa:
-    """A scep-ra that serves, with three profiles: `default`; `legacy`, which lets in 3DES, SHA-1 and DES; and `complete`.
+    """A scep-ra that serves, with four profiles.
+
+    `default`; `legacy`, which lets in 3DES, SHA-1 and DES; `complete`; and `renewing`. `legacy` and `renewing` renew
+    certificates from their first day on.
 
     Attributes:
         url: of the default profile.
@@ -59,16 +69,23 @@ class RunningRa:
     @property
     def outcomes(self) -> list[str]:
         """What the log says became of each PKIOperation so far."""
+        return [outcome for _, outcome in self.operations]
+
+    @property
+    def operations(self) -> list[tuple[str, str]]:
+        """The messageType of each PKIOperation so far, and what the log says became of it."""
         entries = [json.loads(line) for line in _text(self.log).splitlines()]
-        return [entry["outcome"] for entry in entries if "outcome" in entry]
+        return [(str(entry.get("message_type")), entry["outcome"]) for entry in entries if "outcome" in entry]
 
     def url_of(self, profile: str) -> str:
         return f"{self.url}/{profile}"
 
 
 @contextmanager
-def running_ra(directory: Path) -> Iterator[RunningRa]:
+def running_ra(directory: Path, prepare: Callable[[Path], Mapping[str, str]] = lambda _: {}) -> Iterator[RunningRa]:
     """Sets scep-ra up in a new directory, serves it on free loopback ports, and stops it with SIGTERM.
+
+    `prepare` changes what `init` has written before it is served, and returns what is added to the environment.
 
     Raises:
         RuntimeError: it does not start, does not stop cleanly, or its log tells of a fault.
@@ -77,6 +94,7 @@ def running_ra(directory: Path) -> Iterator[RunningRa]:
     answer = _ra("init", str(directory), "--yes", "--json", "--ca-key=rsa:2048", *_listen(port, admin_port))
     with (directory / "ra.toml").open("a", encoding="utf-8") as configuration:
         configuration.write(MORE_PROFILES)
+    environment = clean_environment() | dict(prepare(directory))
     ra = RunningRa(
         url=answer["url"],
         admin_url=f"http://127.0.0.1:{admin_port}",
@@ -86,7 +104,7 @@ def running_ra(directory: Path) -> Iterator[RunningRa]:
     )
     with ra.log.open("wb") as log:
         command = [sys.executable, "-m", "ra", "serve", "--json", "--config", answer["config"]]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean_environment())
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         try:
             _wait_until_ready(process, ra)
             yield ra

@@ -94,6 +94,37 @@ def test_a_reserved_name_of_a_challenge_stops_the_start(directory: Path) -> None
         check(load(path, {}))
 
 
+def test_a_profile_renews_from_other_connectors_and_cas_that_it_names(directory: Path) -> None:
+    (directory / "crl.pem").write_text("read when it is needed", "utf-8")
+    path = append(
+        directory,
+        '[profiles.moved]\nconnector = "lab"\nchallenge = "shared"\nrenews_from = ["lab"]\nrevoke_on_replace = true\n'
+        'renewal_authorities = [{ certificate = "ca.pem", crl = "crl.pem" }]\n',
+    )
+
+    warnings = check(load(path, {}))
+
+    assert warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ('renews_from = ["gone"]', 'profiles.moved.renews_from names "gone", which is not there'),
+        ('renewal_authorities = [{ certificate = "gone.pem", crl = "crl.pem" }]', "profiles.moved: .*gone.pem"),
+        (
+            'renewal_authorities = [{ certificate = "ra.pem", crl = "crl.pem" }]',
+            "profiles.moved: renewal_authorities: ra.pem is not the one certificate of a CA",
+        ),
+    ],
+)
+def test_a_ca_that_nothing_can_be_renewed_from_stops_the_start(directory: Path, option: str, said: str) -> None:
+    path = append(directory, f'[profiles.moved]\nconnector = "lab"\nchallenge = "shared"\n{option}\n')
+
+    with pytest.raises(Misconfigured, match=said):
+        check(load(path, {}))
+
+
 @pytest.mark.parametrize(
     ("edit", "said"),
     [

@@ -47,6 +47,11 @@ class Intune:
         self._kept = KeptGrants()
         self._flights: Flights[Verdict] = Flights()
 
+    @property
+    def demands_challenge_on_renewal(self) -> bool:
+        """Intune decides on every certificate of a device anew, and is told of each."""
+        return True
+
     async def check(self, attempt: Attempt) -> Verdict:
         if not attempt.challenge_password:
             return Deny(detail=told(PASSWORD_MISSING))

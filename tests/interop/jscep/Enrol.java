@@ -1,20 +1,28 @@
-// Enrols once with jscep: java -cp 'JARS/*' Enrol.java URL CHALLENGE DIRECTORY COMMON_NAME
+// Enrols once with jscep: java -cp 'JARS/*' Enrol.java URL CHALLENGE DIRECTORY COMMON_NAME [renew]
 //
-// Writes DIRECTORY/key.pem (PKCS #8) and DIRECTORY/certificate.pem. Exit code 0: enrolled; 3: the reply is a CertRep
-// FAILURE, whose failInfo is printed; 4: PENDING; anything else: jscep could not talk to the server.
+// Writes DIRECTORY/key.pem (PKCS #8) and DIRECTORY/certificate.pem; with `renew`, has that certificate succeeded without a
+// challenge and writes DIRECTORY/renewed.pem. What is PENDING is polled for a minute. Exit code 0: there is a certificate;
+// 3: the reply is a CertRep FAILURE, whose failInfo is printed; 4: still PENDING; anything else: jscep could not talk to
+// the server.
 
+import java.io.ByteArrayInputStream;
 import java.math.BigInteger;
 import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.security.KeyFactory;
 import java.security.KeyPair;
 import java.security.KeyPairGenerator;
+import java.security.PrivateKey;
 import java.security.cert.Certificate;
+import java.security.cert.CertificateFactory;
 import java.security.cert.X509Certificate;
+import java.security.spec.PKCS8EncodedKeySpec;
 import java.time.Instant;
 import java.time.temporal.ChronoUnit;
 import java.util.Base64;
 import java.util.Date;
+import javax.security.auth.x500.X500Principal;
 import org.bouncycastle.asn1.DERPrintableString;
 import org.bouncycastle.asn1.pkcs.PKCSObjectIdentifiers;
 import org.bouncycastle.asn1.x500.X500Name;
@@ -31,6 +39,7 @@ import org.jscep.client.verification.OptimisticCertificateVerifier;
 public final class Enrol {
     private static final int FAILURE = 3;
     private static final int PENDING = 4;
+    private static final int POLLS = 60;
 
     public static void main(String[] arguments) throws Exception {
         String url = arguments[0];
@@ -38,11 +47,20 @@ public final class Enrol {
         Path directory = Path.of(arguments[2]);
         X500Name subject = new X500Name("CN=" + arguments[3]);
 
+        boolean renews = arguments.length > 4;
+
         KeyPair keys = generateKeys();
         ContentSigner signer = new JcaContentSignerBuilder("SHA256withRSA").build(keys.getPrivate());
+        X509Certificate identity = renews ? readCertificate(directory) : selfSign(keys, subject, signer);
+        PrivateKey identityKey = renews ? readKey(directory) : keys.getPrivate();
         Client client = new Client(URI.create(url).toURL(), new OptimisticCertificateVerifier());
-        EnrollmentResponse response = client.enrol(
-            selfSign(keys, subject, signer), keys.getPrivate(), request(keys, subject, challenge, signer));
+        EnrollmentResponse response =
+            client.enrol(identity, identityKey, request(keys, subject, renews ? null : challenge, signer));
+        for (int attempt = 0; response.isPending() && attempt < POLLS; attempt++) {
+            Thread.sleep(1000);
+            response = client.poll(
+                identity, identityKey, new X500Principal(subject.getEncoded()), response.getTransactionId());
+        }
 
         if (response.isFailure()) {
             System.err.println("FAILURE " + response.getFailInfo());
@@ -52,9 +70,23 @@ public final class Enrol {
             System.err.println("PENDING");
             System.exit(PENDING);
         }
-        write(directory.resolve("key.pem"), "PRIVATE KEY", keys.getPrivate().getEncoded());
+        String stem = renews ? "new-key" : "key";
+        write(directory.resolve(stem + ".pem"), "PRIVATE KEY", keys.getPrivate().getEncoded());
         Certificate issued = response.getCertStore().getCertificates(null).iterator().next();
-        write(directory.resolve("certificate.pem"), "CERTIFICATE", issued.getEncoded());
+        write(directory.resolve(renews ? "renewed.pem" : "certificate.pem"), "CERTIFICATE", issued.getEncoded());
+    }
+
+    private static X509Certificate readCertificate(Path directory) throws Exception {
+        byte[] pem = Files.readAllBytes(directory.resolve("certificate.pem"));
+        return (X509Certificate) CertificateFactory.getInstance("X.509")
+            .generateCertificate(new ByteArrayInputStream(pem));
+    }
+
+    private static PrivateKey readKey(Path directory) throws Exception {
+        String pem = Files.readString(directory.resolve("key.pem"));
+        String body = pem.replaceAll("-----[A-Z ]+-----", "");
+        return KeyFactory.getInstance("RSA").generatePrivate(
+            new PKCS8EncodedKeySpec(Base64.getMimeDecoder().decode(body)));
     }
 
     private static KeyPair generateKeys() throws Exception {
@@ -73,9 +105,12 @@ public final class Enrol {
 
     private static PKCS10CertificationRequest request(
             KeyPair keys, X500Name subject, String challenge, ContentSigner signer) {
-        return new JcaPKCS10CertificationRequestBuilder(subject, keys.getPublic())
-            .addAttribute(PKCSObjectIdentifiers.pkcs_9_at_challengePassword, new DERPrintableString(challenge))
-            .build(signer);
+        JcaPKCS10CertificationRequestBuilder builder =
+            new JcaPKCS10CertificationRequestBuilder(subject, keys.getPublic());
+        if (challenge != null) {
+            builder.addAttribute(PKCSObjectIdentifiers.pkcs_9_at_challengePassword, new DERPrintableString(challenge));
+        }
+        return builder.build(signer);
     }
 
     private static void write(Path file, String label, byte[] der) throws Exception {

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from ra.challenge.api import Accepted, Deny, Receipt, Unavailable, Validator, Verdict
+from ra.challenge.api import Accepted, Deny, Receipt, Unavailable, Validator, Verdict, demands_challenge_on_renewal
 from ra.challenge.combine import AllOf, AnyOf, Checked, FirstMatch
 from ra.errors import Misconfigured
 from ra.journal.records import Notice, Occasion
@@ -305,3 +305,24 @@ def test_the_device_comes_back_when_it_may_get_another_verdict(kind: str, second
     verdict = combined(kind, AWAY, AWAY_LONGER)
 
     assert Unavailable(detail="away; away", retry_after_seconds=seconds) == verdict
+
+
+# ---------------------------------------------------------------- renewal
+
+
+class Strict(FakeValidator):
+    """A validator that is asked at renewal too."""
+
+    @property
+    def demands_challenge_on_renewal(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("kind", COMBINATIONS)
+def test_a_combination_is_asked_at_renewal_where_one_of_its_members_is(kind: str) -> None:
+    strict = Checked("intune", Strict(NO), Log())
+
+    assert not demands_challenge_on_renewal(checked(YES))
+    assert not demands_challenge_on_renewal(COMBINATIONS[kind]((checked(YES), checked(YES))))
+    assert demands_challenge_on_renewal(strict)
+    assert demands_challenge_on_renewal(COMBINATIONS[kind]((checked(YES), strict)))

@@ -51,6 +51,7 @@ def test_no_name_that_active_directory_maps_to_an_account_is_let_through_by_defa
         ("rsa_exponents", frozenset({2**64 - 1})),
         ("default_validity_days", 0),
         ("renewal_threshold_days", -1),
+        ("renewal_grace_days", -1),
         ("wait_seconds", -1),
         ("wait_seconds", 31),
         ("pending_expires_days", 0),

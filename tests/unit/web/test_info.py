@@ -41,9 +41,6 @@ def test_info_claims_no_capability_that_is_not_announced() -> None:
 
     assert ("GetNextCACert" in info["supported_operations"]) == (Capability.GET_NEXT_CA_CERT in announced)
     assert Capability.RENEWAL not in announced
-    assert (
-        "RenewalReq is served as PKCSReq is: it needs the challenge, whatever certificate signs it" in info["features"]
-    )
     assert info["mdm_compatibility"]["microsoft_intune"]["works"] is False
 
 
