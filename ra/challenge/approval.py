@@ -6,7 +6,7 @@ type = "approval"
 label = "the service desk"
 ```
 
-`scep-ra transactions list --state awaiting_approval` shows who waits; `transactions approve` and `transactions deny`
+`scep-ra transactions list --state awaiting-approval` shows who waits; `transactions approve` and `transactions deny`
 decide. It knows no secret: it has to stand in an `all_of` beside a challenge that does, as otherwise any stranger could
 fill the list of those who wait.
 """
