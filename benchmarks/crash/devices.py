@@ -15,6 +15,7 @@ import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from benchmarks.ledger.attended import Kind
 from benchmarks.ledger.book import key_digest
 from ra.client.authority import CaCertificates
 from ra.client.csr import read_subject, self_signed, spki, write_csr
@@ -42,6 +43,17 @@ class Habit(StrEnum):
     RESIGNED = "the same transactionID, a CSR signed anew"
 
 
+_KINDS = {
+    Kind.PLAIN: 60,
+    Kind.TOLD: 14,
+    Kind.UNHEARD: 3,
+    Kind.UNWANTED: 4,
+    Kind.APPROVED: 8,
+    Kind.DENIED: 3,
+    Kind.LATE: 8,
+}
+"""How many of a hundred devices are of which kind."""
+
 _HABITS = (Habit.ANEW, Habit.ANEW, Habit.AGAIN, Habit.RESIGNED)
 
 
@@ -61,6 +73,7 @@ class Device:
         name: commonName.
         loses: how many answers it still loses, whatever they say.
         has_rival: another device with another key presents the same secret.
+        kind: what has to become of it.
         serial: of its certificate, lower-case hex.
         names: how many transactionIDs it has used.
         said: why it is not enrolled.
@@ -72,6 +85,7 @@ class Device:
     polls: bool
     loses: int
     has_rival: bool
+    kind: Kind = Kind.PLAIN
     key: ec.EllipticCurvePrivateKey = field(repr=False, default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
     end: End = End.UNFINISHED
     serial: str | None = None
@@ -228,15 +242,19 @@ class Fleet:
         """One device with a secret of its own, or two that share one."""
         with self._lock:
             secret = self._take_secret()
-            count = 2 if self._rivals and chance.randrange(_RIVALS_ONE_IN) == 0 else 1
+            kind = chance.choices(tuple(_KINDS), tuple(_KINDS.values()))[0]
+            # A secret that is given back lets the other one in: it is not spent twice.
+            may_have_rival = self._rivals and kind is Kind.PLAIN
+            count = 2 if may_have_rival and chance.randrange(_RIVALS_ONE_IN) == 0 else 1
             made = [
                 Device(
-                    name=f"device-{len(self.devices):06d}-{number}",
+                    name=f"{kind}-{len(self.devices):06d}-{number}",
                     secret=secret,
                     habit=Habit.ANEW if self._every_reply_lost_once else chance.choice(_HABITS),
-                    polls=chance.randrange(4) > 0,
+                    polls=kind is Kind.LATE or chance.randrange(4) > 0,  # who only asks anew does so for ever
                     loses=1 if self._every_reply_lost_once or chance.randrange(_LOSES_ONE_IN) == 0 else 0,
                     has_rival=count > 1,
+                    kind=kind,
                 )
                 for number in range(count)
             ]

@@ -18,11 +18,13 @@ import httpx
 
 from benchmarks.crash.points import AFTER_ANSWER, AT_THE_CA, BEFORE_SEND, INSIDE, LIVE, RANDOM, Plan
 from benchmarks.crash.replica import LOG, Sockets, live
+from benchmarks.ledger.attended import AFTER_NOTICE, BEFORE_NOTICE
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "benchmarks.crash.__main__",  # every life imports it again, as multiprocessing has it
+        "benchmarks.ledger.attended",
         "benchmarks.ledger.connector",
         "benchmarks.ledger.recorded",
         "ra.challenge.otp",
@@ -33,7 +35,9 @@ _CONTEXT.set_forkserver_preload(
 _LONGEST_NAMED_SECONDS = 3.0
 _RANDOM_SECONDS = (0.05, 1.5)
 _MOST_PASSINGS = 12
-_MOST_PASSINGS_TO_THE_CA = 5
+_FEWER_PASSINGS = {BEFORE_SEND: 5, AFTER_ANSWER: 5, BEFORE_NOTICE: 2, AFTER_NOTICE: 2}
+"""Of places that a life comes to less often."""
+
 _MOST_UNPLANNED = 20
 _STOP_SECONDS = 30.0
 _ORDERLY = frozenset({0, -signal.SIGTERM})
@@ -158,6 +162,5 @@ class Keeper:
             if point == RANDOM:
                 yield Plan(after_seconds=chance.uniform(*_RANDOM_SECONDS))
                 continue
-            most = _MOST_PASSINGS_TO_THE_CA if point in {BEFORE_SEND, AFTER_ANSWER} else _MOST_PASSINGS
-            passings = chance.randint(1, most)
+            passings = chance.randint(1, _FEWER_PASSINGS.get(point, _MOST_PASSINGS))
             yield Plan(point=point, passings=passings, after_seconds=_LONGEST_NAMED_SECONDS)

@@ -7,13 +7,14 @@ import signal
 from collections.abc import MutableSequence
 from dataclasses import dataclass
 
+from benchmarks.ledger.attended import AFTER_NOTICE, BEFORE_NOTICE
 from benchmarks.ledger.ca import ISSUED, RECEIVED
 
 RANDOM = "at random"
 BEFORE_COMMIT, AFTER_COMMIT = "journal:before-commit", "journal:after-commit"
 BEFORE_SEND, AFTER_ANSWER = "connector:before-send", "connector:after-answer"
 
-INSIDE = (BEFORE_COMMIT, AFTER_COMMIT, BEFORE_SEND, AFTER_ANSWER)
+INSIDE = (BEFORE_COMMIT, AFTER_COMMIT, BEFORE_SEND, AFTER_ANSWER, BEFORE_NOTICE, AFTER_NOTICE)
 """Where the RA says of itself that it has arrived."""
 
 AT_THE_CA = (RECEIVED, ISSUED)

@@ -1,4 +1,4 @@
-"""The RA on trial: one worker process as `scep-ra serve` runs it, with a fuse in its journal and its connectors.
+"""The RA on trial: one worker process as `scep-ra serve` runs it, with a fuse in its journal, its connectors and its validator.
 
 Forked from a process that has imported everything, because otherwise a life would be mostly imports.
 """
@@ -20,6 +20,8 @@ from ra.bootstrap import worker
 from ra.cli.serve import configure, uvicorn_config
 
 LOG = "replica.log"
+NOTICE_SECONDS = 1.5
+"""Ten times shorter than in service, so that a notice which a crash cut short is sent again within a trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ def live(config: Path, sockets: Sockets, plan: Plan, hits: MutableSequence[int])
     plug_in(config.parent)
     options = {"--listen": _address(sockets.public), "--admin-listen": _address(sockets.admin)}
     served = uvicorn_config(configure(config, options))
-    served.app = partial(worker.application, reached=Fuse(plan, hits))
+    served.app = partial(worker.application, reached=Fuse(plan, hits), notice_seconds=NOTICE_SECONDS)
     uvicorn.Server(served).run([sockets.public, sockets.admin])
 
 

@@ -36,7 +36,8 @@ url = "{database}"
 issue_timeout_seconds = 1.5
 
 [challenges.once]
-type = "otp"
+type = "attended"
+book = "{book}"
 
 [identities.ra]
 certificate = "ra.pem"
@@ -95,7 +96,7 @@ def laid_out(origin: Path, directory: Path, ca: Ca, database: str) -> Iterator[t
     declare(directory)
     with _running(directory) if ca.is_apart else _absent() as url:
         config = directory / CONFIG
-        text = _CONFIGURATION.format(database=database, connector=ca.connector.replace("{url}", url or ""))
+        text = _CONFIGURATION.format(database=database, book=BOOK, connector=ca.connector.replace("{url}", url or ""))
         config.write_text(text, "utf-8")
         plug_in(directory)
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from benchmarks.crash.clerk import Clerk, unsettled
 from benchmarks.crash.databases import POSTGRESQL
 from benchmarks.crash.devices import Fleet, Place
 from benchmarks.crash.judge import Verdict, judge
@@ -66,11 +67,13 @@ def run(trial: Trial, origin: Path, directory: Path, database: str, progress: Ca
         try:
             shown = [wait_for(f"{url}?operation=GetCACert", directory / LOG) for url in keeper.urls]
             fleet, is_over = _fleet(trial, config, keeper.urls, read_ca_certificates(shown[0]))
-            with _enrolling(fleet, is_over):
+            clerk = Clerk(config)
+            with clerk.at_work(), _enrolling(fleet, is_over):
                 _carry_out(trial, keeper, fleet, progress)
+                _wait_for_rest(config, keeper)
         finally:
             keeper.stop()
-        verdict = judge(config, fleet.devices, [*keeper.unplanned, *fleet.faults])
+        verdict = judge(config, fleet.devices, [*keeper.unplanned, *fleet.faults, *clerk.faults])
     return Report(trial=trial, kills=keeper.kills, hits=keeper.hits, verdict=verdict, seconds=time.monotonic() - begun)
 
 
@@ -101,6 +104,13 @@ def _carry_out(trial: Trial, keeper: Keeper, fleet: Fleet, progress: Callable[[i
     fleet.close()
     deadline = time.monotonic() + PATIENCE_SECONDS
     while fleet.is_busy and time.monotonic() < deadline:
+        _look(keeper)
+
+
+def _wait_for_rest(config: Path, keeper: Keeper) -> None:
+    """Until nothing is to be done any more: certificates that nobody may have are revoked when no device asks."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while unsettled(config) and time.monotonic() < deadline:
         _look(keeper)
 
 

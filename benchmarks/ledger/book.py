@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS issued (
     subject TEXT NOT NULL, certificate BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS revoked (number INTEGER PRIMARY KEY, at REAL NOT NULL, serial TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS accepted (number INTEGER PRIMARY KEY, at REAL NOT NULL, notice TEXT NOT NULL, key TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS issued_reference ON issued (reference);
 CREATE INDEX IF NOT EXISTS issued_key ON issued (key);
 """
@@ -85,6 +86,14 @@ class Book:
     def entries(self) -> list[Entry]:
         """Every certificate, in the order of their issue."""
         return list(self._entries("ORDER BY number"))
+
+    def accept(self, at: float, notice: str, key: str) -> None:
+        """A notice that a certificate was issued, which somebody has understood."""
+        self._db.execute("INSERT INTO accepted (at, notice, key) VALUES (?, ?, ?)", (at, notice, key))
+
+    def accepted(self) -> frozenset[str]:
+        """The keys of whose certificates somebody was told."""
+        return frozenset(key for (key,) in self._db.execute("SELECT DISTINCT key FROM accepted"))
 
     def requests(self) -> int:
         """How many have come in."""

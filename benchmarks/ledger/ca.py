@@ -1,7 +1,7 @@
 """The ledger CA: `python -m benchmarks.ledger.ca DIRECTORY PORT`, a process of its own with the key in DIRECTORY/ca.key.
 
 Not idempotent: who asks twice gets two certificates. One order in eight is accepted at once and decided a little later,
-whether or not anybody still asks. One answer in forty comes too late, and in every second of these the certificate is
+whether or not anybody still asks; that of a device which is called late, always, and some seconds later. One answer in forty comes too late, and in every second of these the certificate is
 issued as late. The process that asks can be ended on the way: `POST /arm` names it and the moment.
 """
 
@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from benchmarks.ledger.attended import Kind
 from benchmarks.ledger.book import Book, Entry, key_digest
 from benchmarks.ledger.wire import PROCESS_HEADER, read_contents, write_entry
 from connectors.api import ApprovedContents, IssueRequest, Secret
@@ -43,6 +44,7 @@ _LATE_ONE_IN = 40
 _DEFERRED_ONE_IN = 8
 _LONGEST_DELAY_SECONDS = 0.06
 _LONGEST_DEFERRAL_SECONDS = 1.5
+_LATE_DEFERRAL_SECONDS = (4.0, 5.0)
 _RULES = Rules(
     digest=None,
     max_validity=timedelta(days=3650),
@@ -84,7 +86,7 @@ class LedgerCa:
         self._pass(RECEIVED, asker)
         before, after = self._delays()
         await asyncio.sleep(before)
-        if self._random.randrange(_DEFERRED_ONE_IN) == 0:
+        if _is_late(contents) or self._random.randrange(_DEFERRED_ONE_IN) == 0:
             self._orders[said["reference"]] = asyncio.create_task(self._decide(said["reference"], contents))
             self._pass(ISSUED, asker)
             return JSONResponse({"order": said["reference"]}, 202)
@@ -130,7 +132,8 @@ class LedgerCa:
         return self._random.choice([(_LATE_SECONDS, 0.0), (before, _LATE_SECONDS)])
 
     async def _decide(self, reference: str, contents: ApprovedContents) -> Entry:
-        await asyncio.sleep(self._random.uniform(0, _LONGEST_DEFERRAL_SECONDS))
+        shortest, longest = _LATE_DEFERRAL_SECONDS if _is_late(contents) else (0, _LONGEST_DEFERRAL_SECONDS)
+        await asyncio.sleep(self._random.uniform(shortest, longest))
         return self._sign(reference, contents)
 
     def _sign(self, reference: str, contents: ApprovedContents) -> Entry:
@@ -161,6 +164,11 @@ def serve(directory: Path, port: int, make: Callable[[Authority, Book], LedgerCa
     authority = Authority(chain[0], read_private_key(directory / "ca.key", passphrase), _RULES)
     ca = make(authority, Book(directory / BOOK))
     uvicorn.run(ca.application(), host="127.0.0.1", port=port, log_level="warning", access_log=False)
+
+
+def _is_late(contents: ApprovedContents) -> bool:
+    values = (each.value for rdn in contents.subject for each in rdn)
+    return any(Kind.of(value) is Kind.LATE for value in values)
 
 
 def _now() -> float:

@@ -1,10 +1,11 @@
-"""Lets an RA find the connectors of this package, as it finds those of any installed one: by their entry points."""
+"""Lets an RA find the connectors and the validator of this package, as it finds those of any installed one: by their entry points."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from connectors.registry import GROUP
+from ra.challenge.registry import GROUP as CHALLENGES
 
 _METADATA = """\
 Metadata-Version: 2.1
@@ -15,6 +16,9 @@ _ENTRY_POINTS = f"""\
 [{GROUP}]
 ledger = benchmarks.ledger.connector
 recorded = benchmarks.ledger.recorded
+
+[{CHALLENGES}]
+attended = benchmarks.ledger.attended
 """
 
 

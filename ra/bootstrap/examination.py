@@ -123,7 +123,7 @@ async def _of_health(subject: str, connector: Connector, now: datetime) -> Findi
 
 async def _validator(configuration: Configuration, name: str, surroundings: Surroundings) -> Finding:
     warnings: list[str] = []
-    validator = await connect_validator(configuration, name, surroundings.clock, KeptSecrets(), warnings.append)
+    validator = await connect_validator(configuration, name, surroundings, KeptSecrets(), warnings.append)
     await validator.aclose()
     subject = f"challenges.{name}"
     if warnings:

@@ -63,7 +63,7 @@ async def build_front(configuration: Configuration, stack: AsyncExitStack, surro
     secrets = KeptSecrets()
     validators: dict[str, Checked] = {}
     for name in configuration.settings.challenges:
-        validators[name] = await connect_validator(configuration, name, clock, secrets, warnings.append)
+        validators[name] = await connect_validator(configuration, name, surroundings, secrets, warnings.append)
         stack.push_async_callback(validators[name].aclose)
     endpoints: dict[str, Endpoint] = {}
     for name in configuration.endpoints:

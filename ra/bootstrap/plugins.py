@@ -70,7 +70,7 @@ async def connect_connector(configuration: Configuration, name: str, surrounding
 async def connect_validator(
     configuration: Configuration,
     name: str,
-    clock: SystemClock,
+    surroundings: Surroundings,
     one_time: OneTimeSecrets,
     warn: Callable[[str], None],
 ) -> Checked:
@@ -83,11 +83,12 @@ async def connect_validator(
     services = ValidatorServices(
         name=name,
         directory=configuration.directory,
-        now=clock.now,
+        now=surroundings.clock.now,
         read_secret=partial(read_secret, directory=configuration.directory),
         warn=lambda sentence: warn(f"{table}: {sentence}"),
         report=partial(_log_report, name),
         one_time=one_time,
+        reached=surroundings.reached,
     )
     with naming(table):
         settings = configuration.settings.challenges[name]

@@ -14,7 +14,7 @@ from ra.service.admission import Admission
 from ra.service.backend import Backend
 from ra.service.background import Background
 from ra.service.crls import Crls
-from ra.service.deliver import Deliveries
+from ra.service.deliver import CALL_SECONDS, Deliveries
 from ra.service.endpoint import Directory
 from ra.service.enrol import Enrolments
 from ra.service.issue import Issuing
@@ -52,20 +52,26 @@ def build_work(
     metrics: Metrics,
     failure_floor_seconds: float,
     max_enrolments_in_flight: int,
+    notice_seconds: float = CALL_SECONDS,
 ) -> Work:
     """Joins the services, bottom to top."""
-    background, notices, refusals = Background[Transaction](), Notices(key, entropy), RefusalLog(journal, clock.now)
+    background, notices = Background[Transaction](), Notices(key, entropy)
     issuing, deliveries = _outgoing(
-        journal, notices, endpoints=endpoints, validators=validators, clock=clock, entropy=entropy, metrics=metrics
+        journal,
+        notices,
+        endpoints=endpoints,
+        validators=validators,
+        clock=clock,
+        entropy=entropy,
+        metrics=metrics,
+        notice_seconds=notice_seconds,
     )
-    operation, admission = _incoming(
+    operation, admission, refusals = _incoming(
         journal,
         key,
         notices,
-        issuing=issuing,
-        deliveries=deliveries,
+        outgoing=(issuing, deliveries),
         background=background,
-        refusals=refusals,
         clock=clock,
         entropy=entropy,
         metrics=metrics,
@@ -91,17 +97,16 @@ def _incoming(
     key: JournalKey,
     notices: Notices,
     *,
-    issuing: Issuing,
-    deliveries: Deliveries,
+    outgoing: tuple[Issuing, Deliveries],
     background: Background[Transaction],
-    refusals: RefusalLog,
     clock: Clock,
     entropy: Entropy,
     metrics: Metrics,
     failure_floor_seconds: float,
     max_enrolments_in_flight: int,
-) -> tuple[PkiOperation, Admission]:
-    """What answers devices, and who of them is let in."""
+) -> tuple[PkiOperation, Admission, RefusalLog]:
+    """What answers devices, who of them is let in, and what is noted of the others."""
+    (issuing, deliveries), refusals = outgoing, RefusalLog(journal, clock.now)
     submissions = Submissions(
         journal=journal,
         key=key,
@@ -128,7 +133,7 @@ def _incoming(
         refusals=refusals,
         failure_floor_seconds=failure_floor_seconds,
     )
-    return operation, admission
+    return operation, admission, refusals
 
 
 def _outgoing(
@@ -140,6 +145,7 @@ def _outgoing(
     clock: Clock,
     entropy: Entropy,
     metrics: Metrics,
+    notice_seconds: float,
 ) -> tuple[Issuing, Deliveries]:
     """What talks to CAs, and what talks to validators afterwards."""
     issuing = Issuing(
@@ -158,5 +164,6 @@ def _outgoing(
         clock=clock,
         entropy=entropy,
         metrics=metrics,
+        call_seconds=notice_seconds,
     )
     return issuing, deliveries

@@ -31,6 +31,7 @@ from ra.journal.statistics import count
 from ra.journal.writer import nothing
 from ra.service import seal
 from ra.service.backend import Backend
+from ra.service.deliver import CALL_SECONDS
 from ra.service.health import Health
 from ra.service.housekeeping import Chore, Housekeeping
 from ra.service.keeper import Keeper
@@ -53,13 +54,16 @@ FACTORY = "ra.bootstrap.worker:application"
 """What uvicorn's workers import and call."""
 
 
-def application(reached: Callable[[str], None] = nothing) -> Application:
-    """The ASGI application of one worker process. All of it is built when the worker starts its lifespan."""
-    return Application(partial(_opened, reached))
+def application(reached: Callable[[str], None] = nothing, notice_seconds: float = CALL_SECONDS) -> Application:
+    """The ASGI application of one worker process. All of it is built when the worker starts its lifespan.
+
+    A test sees by `reached` how far it is, and gives validators less than a quarter of a minute to take a notice.
+    """
+    return Application(partial(_opened, reached, notice_seconds))
 
 
 @asynccontextmanager
-async def _opened(reached: Callable[[str], None]) -> AsyncIterator[Listeners]:
+async def _opened(reached: Callable[[str], None], notice_seconds: float) -> AsyncIterator[Listeners]:
     """Both listeners' applications, open.
 
     Raises:
@@ -70,7 +74,7 @@ async def _opened(reached: Callable[[str], None]) -> AsyncIterator[Listeners]:
         with _stopping_the_start():
             configuration = load(Path(process_environment()[CONFIG_VARIABLE]))
             configure_logs(console=configuration.settings.server.debug)
-            listeners = await _listeners(configuration, stack, reached)
+            listeners = await _listeners(configuration, stack, reached, notice_seconds)
         _keep_what_is_built()
         yield listeners
 
@@ -82,7 +86,9 @@ def _keep_what_is_built() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-async def _listeners(configuration: Configuration, stack: AsyncExitStack, reached: Callable[[str], None]) -> Listeners:
+async def _listeners(
+    configuration: Configuration, stack: AsyncExitStack, reached: Callable[[str], None], notice_seconds: float
+) -> Listeners:
     """`stack` closes in the opposite order: requests first, the journal after what still writes to it."""
     server = configuration.settings.server
     clock = SystemClock()
@@ -103,6 +109,7 @@ async def _listeners(configuration: Configuration, stack: AsyncExitStack, reache
         metrics=metrics,
         failure_floor_seconds=server.failure_floor_seconds,
         max_enrolments_in_flight=server.max_enrolments_in_flight,
+        notice_seconds=notice_seconds,
     )
     _run(stack, metrics, partial(work.refusals.run, clock.sleep))
     _run(stack, metrics, work.admission.watch)

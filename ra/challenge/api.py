@@ -84,6 +84,10 @@ Receipt = Accepted | Deny | Unavailable
 """What becomes of a notice. Deny is a final no; Unavailable means later, not before `retry_after_seconds`."""
 
 
+def _unwatched(_: str) -> None:
+    """Nobody wants to know."""
+
+
 class OneTimeSecrets(Protocol):
     """Where one-time secrets are looked up."""
 
@@ -120,6 +124,7 @@ class Services:
         one_time: the one-time secrets that were minted; none can be looked up before the journal is open.
         sleep: waits so many seconds.
         entropy: that many random bytes.
+        reached: told what is about to happen, or has just happened, where a crash would matter.
     """
 
     name: str
@@ -131,6 +136,7 @@ class Services:
     one_time: OneTimeSecrets = field(default_factory=KeptSecrets)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     entropy: Callable[[int], bytes] = os.urandom
+    reached: Callable[[str], None] = _unwatched
 
 
 class Validator(Protocol):

@@ -99,7 +99,9 @@ REMEMBER = (
         set_={"transaction": bindparam("of")},
         where=aliases.c.transaction != bindparam("of"),
     )
+    .returning(aliases.c.transaction)
 )
+REMEMBERED = _ALIAS
 # An update that changes nothing returns the row that was there, which DO NOTHING would not.
 SPEND = (
     insert(spent_secrets)

@@ -70,6 +70,9 @@ OPEN = frozenset(
 )
 """No certificate and no final no: the device is told PENDING, and its transactionID is taken."""
 
+DEFERRED = OPEN | {State.ISSUED}
+"""The device is told PENDING: whatever transactionID it was told that under must be known when it polls."""
+
 HELD = frozenset({State.ISSUED, State.RELEASED})
 """There is a certificate, and it stands."""
 

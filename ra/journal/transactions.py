@@ -33,7 +33,7 @@ def recall(connection: Connection, identity: RequestIdentity, now: datetime) -> 
     """The transaction that answers this request already; None for a new request. Reads only.
 
     Open, or with a certificate that is neither revoked nor expired and was not delivered or less than REDELIVERY ago.
-    Where it is open and not `is_named_by` the request, `remember` lets CertPoll find it under both transactionIDs.
+    Where it is DEFERRED and not `is_named_by` the request, `remember` lets CertPoll find it under both transactionIDs.
 
     Raises:
         Refused: TRANSACTION_CONFLICT: the transaction is open and belongs to another request.
@@ -49,9 +49,15 @@ def recall(connection: Connection, identity: RequestIdentity, now: datetime) -> 
     return answer
 
 
-def remember(connection: Connection, which: UUID, identity: RequestIdentity) -> None:
-    """Makes an open transaction known under the request's transactionID too; there is a limit, beyond which nothing is kept."""
-    connection.execute(statements.REMEMBER, _name_of(identity) | {"of": which})
+def remember(connection: Connection, which: UUID, identity: RequestIdentity) -> bool:
+    """Makes a transaction known under the request's transactionID too; False: it has too many, and this one is not kept.
+
+    Then the device must not be told PENDING: it could not poll.
+    """
+    name = _name_of(identity)
+    if connection.execute(statements.REMEMBER, name | {"of": which}).first() is not None:
+        return True
+    return connection.execute(statements.REMEMBERED, name).scalar() == which
 
 
 def find(connection: Connection, profile: str, signer_key: bytes, transaction_id: bytes) -> Transaction | None:

@@ -31,7 +31,7 @@ from ra.service.ports import Clock, Entropy, Metrics
 CALL_SECONDS = 15.0
 """How long a validator is given to take a notice."""
 
-LEASE = timedelta(seconds=30)
+LEASE = timedelta(seconds=2 * CALL_SECONDS)
 """For so long nobody else has a letter: it is handed over, and what became of it is committed."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 900.0
@@ -71,8 +71,11 @@ class Deliveries:
         clock: Clock,
         entropy: Entropy,
         metrics: Metrics,
+        call_seconds: float = CALL_SECONDS,
     ) -> None:
         self._journal = journal
+        self._call_seconds = call_seconds
+        self._lease = LEASE * (call_seconds / CALL_SECONDS)
         self._notices = notices
         self._receivers = {name: _Receiver(each) for name, each in validators.items() if each.takes_notices}
         self._undelivered_until = undelivered_until
@@ -119,7 +122,7 @@ class Deliveries:
         for each in free:
             each.free -= 1
         try:
-            until = self._clock.now() + LEASE
+            until = self._clock.now() + self._lease
             letters = await self._journal.write(lambda c: outbox.claim_of(c, transaction.id, until))
             await asyncio.gather(*(self._deliver(self._receivers[each.validator], each) for each in letters))
         finally:
@@ -146,7 +149,7 @@ class Deliveries:
         receiver.free -= count
         letters: tuple[Letter, ...] = ()
         try:
-            letters = await self._journal.write(lambda c: outbox.claim(c, name, now, now + LEASE, count))
+            letters = await self._journal.write(lambda c: outbox.claim(c, name, now, now + self._lease, count))
         finally:
             receiver.free += count - len(letters)
         for each in letters:
@@ -210,11 +213,11 @@ class Deliveries:
         """How long a validator may take; of a certificate that is being revoked nobody is to hear that it was issued."""
         which = letter.transaction
         if not letter.is_strict or which is None:
-            return CALL_SECONDS
+            return self._call_seconds
         transaction = await self._journal.read(lambda c: transactions.get(c, which))
         if transaction.state is not State.ISSUED:
             return 0.0
-        return min(CALL_SECONDS, (letter.deadline_at - self._clock.now()).total_seconds())
+        return min(self._call_seconds, (letter.deadline_at - self._clock.now()).total_seconds())
 
     async def _settle(self, letter: Letter, notice: Notice | None, answer: Receipt) -> tuple[str, str]:
         """Commits what a validator said; the outcome in a word, and why."""
@@ -234,7 +237,7 @@ class Deliveries:
 
     def _next_attempt(self, letter: Letter, retry_after_seconds: int, now: datetime) -> datetime | None:
         """After a pause that grows, and after what the receiver asked for; the last one when time runs out."""
-        left = letter.deadline_at - now - timedelta(seconds=CALL_SECONDS)
+        left = letter.deadline_at - now - timedelta(seconds=self._call_seconds)
         if left <= timedelta(0):
             return None
         grown = pause(

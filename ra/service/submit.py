@@ -16,7 +16,7 @@ from ra.journal import settle, transactions
 from ra.journal.database import Journal
 from ra.journal.records import NewTransaction, RequestIdentity, Transaction
 from ra.journal.sealing import JournalKey
-from ra.journal.states import OPEN, LostRace, State
+from ra.journal.states import DEFERRED, LostRace, State
 from ra.policy.decide import Decision, freeze
 from ra.scep.messages import Deferral
 from ra.service.backend import Backend
@@ -106,10 +106,15 @@ class Submissions:
 
         Raises:
             Refused: the CA has said no.
-            Unavailable: the journal cannot be written.
+            Unavailable: the journal cannot be written, or the device has used up its transactionIDs: it is to come back,
+                and gets the certificate under whatever transactionID once it is there.
         """
-        if known.state in OPEN and not known.is_named_by(identity):
-            await self._journal.write(lambda c: transactions.remember(c, known.id, identity))
+        if known.state in DEFERRED and not known.is_named_by(identity):
+            is_kept = await self._journal.write(lambda c: transactions.remember(c, known.id, identity))
+            if not is_kept:
+                raise Unavailable(
+                    f"transaction {known.id} is known under too many transactionIDs; no other one is kept"
+                )
         running = self._background.running(known.id)
         if running is not None:
             return await self._wait(endpoint, known, running)

@@ -17,17 +17,18 @@ from sqlalchemy import select
 
 from connectors.api import Connector
 from ra.bootstrap.work import Work, build_work
-from ra.challenge.api import Attempt, Deny, Validator, Verdict
+from ra.challenge.api import Attempt, Deny, Receipt, Validator, Verdict
+from ra.challenge.api import Unavailable as NotNow
 from ra.challenge.combine import Checked
 from ra.client.authority import CaCertificates, read_ca_certificates
 from ra.journal.audit import OPENED, list_events
 from ra.journal.chain import Chain
 from ra.journal.database import PATIENCE_SECONDS, Journal
-from ra.journal.records import Transaction
+from ra.journal.records import Notice, Transaction
 from ra.journal.sealing import JournalKey
 from ra.journal.tables import transactions
 from ra.keyring.files import FileDecryptor, FileSigner
-from ra.policy.grant import Grant
+from ra.policy.grant import Grant, Notify
 from ra.policy.profile import Profile
 from ra.scep.header import CertificateId
 from ra.scep.keys import Identity
@@ -69,6 +70,19 @@ class OneChallenge:
 
     async def aclose(self) -> None:
         """Nothing is held open."""
+
+
+class AttendedChallenge(OneChallenge):
+    """The same, and the certificate waits until it is told, which it says by `receipt`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        strict = Notify(validator="shared", is_strict=True, patience=timedelta(hours=1))
+        self.verdict = Grant(method="shared", label="first", notify=(strict,))
+        self.receipt: Receipt = NotNow(detail="nobody is in")
+
+    async def notify(self, _: Notice) -> Receipt:
+        return self.receipt
 
 
 class Counts:
@@ -179,6 +193,7 @@ async def assembled(
     max_enrolments_in_flight: int = 1000,
     url: str = URL,
     patience_seconds: float = PATIENCE_SECONDS,
+    validator: OneChallenge | None = None,
     **rules: Any,
 ) -> AsyncIterator[Assembled]:
     """Over a journal, in `directory` where `url` does not say otherwise; `rules` are the profile's.
@@ -187,7 +202,7 @@ async def assembled(
     """
     Journal.create(url, directory=directory)
     journal = await Journal.open(url, directory=directory, patience_seconds=patience_seconds, companion=Chain())
-    clock, counts, validator = FakeClock(pki.NOW), Counts(), OneChallenge()
+    clock, counts, validator = FakeClock(pki.NOW), Counts(), validator or OneChallenge()
     asked = await asks(clock) if asks else validator
     checked = Checked("shared", asked, log_error=lambda *_: None)
     backend = Backend(

@@ -403,9 +403,12 @@ def test_names_are_free_to_invent_so_their_number_is_limited(connection: Connect
     new = a_transaction()
     transaction = submitting(connection, new)
 
-    for number in range(MAX_ALIASES + 5):
+    kept = [
         remember(connection, transaction.id, replace(new.identity, transaction_id=f"again {number}".encode()))
+        for number in (*range(MAX_ALIASES + 5), 0)
+    ]
 
+    assert [True] * MAX_ALIASES + [False] * 5 + [True] == kept
     assert MAX_ALIASES == connection.execute(select(func.count()).select_from(aliases)).scalar_one()
     assert transaction == find(connection, "default", new.identity.signer_key, b"again 0")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import Connection
 
 from connectors.api import (
     AuthFailed,
@@ -22,15 +24,18 @@ from connectors.api import (
     Rejected,
     Rejection,
 )
+from ra.challenge.api import Accepted
 from ra.challenge.api import Unavailable as NotNow
 from ra.client import replies
 from ra.client.names import FailInfo
 from ra.errors import Unavailable
-from ra.journal.transactions import REDELIVERY
+from ra.journal.records import RequestIdentity
+from ra.journal.statements import MAX_ALIASES
+from ra.journal.transactions import REDELIVERY, remember
 from ra.policy.grant import Grant, Spend
 from ra.scep.errors import Unreadable
 from tests.fakes import pki
-from tests.fakes.assembled import CHALLENGE, FLOOR_SECONDS, Assembled, assembled
+from tests.fakes.assembled import CHALLENGE, FLOOR_SECONDS, Assembled, AttendedChallenge, assembled
 from tests.fakes.device import Device, pooled_key
 from tests.fakes.issuing import IssuingCa
 
@@ -145,6 +150,58 @@ async def test_a_lost_answer_is_made_good_under_a_new_transaction_id(ra: Assembl
     assert isinstance(second, replies.Success)
     assert first.certificates == second.certificates
     assert 1 == len(issuing.requests)
+
+
+@pytest.mark.rfc8894("new-transaction-after-loss")
+async def test_a_certificate_that_waits_for_a_notice_is_polled_under_each_of_its_transaction_ids(
+    tmp_path: Path, issuing: IssuingCa
+) -> None:
+    device, validator = Device(), AttendedChallenge()
+    async with assembled(tmp_path, issuing, CA, validator=validator) as ra:
+        first = await enrol(ra, device, tid="the first")
+        second = await enrol(ra, device, tid="the second")
+        polled = device.open((await ra.answer(device.poll_message(ra.ca, transaction_id="the second"))).body)
+        validator.receipt = Accepted()
+        ra.clock.advance(timedelta(minutes=1))
+        await ra.work.deliveries.deliver_due()
+        await ra.work.deliveries.drain()
+        fetched = device.open((await ra.answer(device.poll_message(ra.ca, transaction_id="the second"))).body)
+
+    assert [replies.Pending()] * 3 == [first, second, polled]
+    assert isinstance(fetched, replies.Success)
+
+
+async def test_a_device_with_too_many_transaction_ids_is_told_to_come_back_and_not_to_poll(
+    ra: Assembled, issuing: IssuingCa
+) -> None:
+    device = Device()
+    issuing.answer = Pending(reference="order 5", retry_after_seconds=60)
+    await enrol(ra, device, tid="the first")
+    open_one = (await ra.transactions())[0]
+
+    def use_them_up(connection: Connection) -> None:
+        name = RequestIdentity(
+            profile="default",
+            signer_key=open_one.signer_key,
+            transaction_id=b"",
+            csr_key=open_one.csr_key,
+            names=open_one.names,
+            csr_info=open_one.csr_info,
+            renewal_signer=None,
+        )
+        for number in range(MAX_ALIASES):
+            remember(connection, open_one.id, replace(name, transaction_id=f"again {number}".encode()))
+
+    await ra.journal.write(use_them_up)
+    with pytest.raises(Unavailable, match="too many transactionIDs"):
+        await enrol(ra, device, tid="one more")
+    known = await enrol(ra, device, tid="again 7")
+    issuing.answer = None
+    await ra.sweep(later=timedelta(minutes=2))
+    served = await enrol(ra, device, tid="one more")
+
+    assert replies.Pending() == known
+    assert isinstance(served, replies.Success)
 
 
 async def test_an_hour_after_delivery_the_same_request_is_a_new_one(ra: Assembled, issuing: IssuingCa) -> None:
