@@ -80,8 +80,8 @@ class Book:
 
     def find(self, reference: str, key: str, since: float) -> Entry | None:
         """The first certificate that was issued for a reference, or else for a key, since then."""
-        where = "WHERE at >= ? AND (reference = ? OR key = ?) ORDER BY number LIMIT 1"
-        return next(self._entries(where, since, reference, key), None)
+        where = "WHERE at >= ? AND (reference = ? OR key = ?) ORDER BY reference = ? DESC, number LIMIT 1"
+        return next(self._entries(where, since, reference, key, reference), None)
 
     def entries(self) -> list[Entry]:
         """Every certificate, in the order of their issue."""

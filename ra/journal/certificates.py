@@ -29,6 +29,15 @@ _HELD = select(
 _OF_CERTIFICATE = select(*(transactions.c[each.name] for each in fields(Transaction))).where(
     transactions.c.serial == bindparam("serial"), transactions.c.certificate == bindparam("certificate")
 )
+_OPEN_ORDER = select(transactions.c.id).where(
+    transactions.c.profile == bindparam("profile"),
+    transactions.c.signer_key == bindparam("signer_key"),
+    transactions.c.csr_key == bindparam("csr_key"),
+    transactions.c.connector == bindparam("connector"),
+    transactions.c.state == State.EXPIRED,
+    transactions.c.due_at.is_not(None),
+    transactions.c.id != bindparam("of"),
+)
 _NOTE_ORPHAN = (
     update(transactions).where(transactions.c.id == bindparam("of")).values(orphans=transactions.c.orphans + 1)
 )
@@ -78,6 +87,13 @@ def held(connection: Connection, connector: str, serial: int) -> tuple[Held, ...
     """The certificates of that serial number which a connector has issued: one, unless its CA has changed. Reads only."""
     rows = connection.execute(_HELD, {"serial": f"{serial:x}", "connector": connector}).mappings()
     return tuple(Held(**dict(row)) for row in rows)
+
+
+def has_an_order_before(connection: Connection, transaction: Transaction) -> bool:
+    """Whether the CA may still fill an order of the same device that has expired. Reads only."""
+    names = ("profile", "signer_key", "csr_key", "connector")
+    values = {name: getattr(transaction, name) for name in names} | {"of": transaction.id}
+    return connection.execute(_OPEN_ORDER, values).first() is not None
 
 
 def note_orphan(connection: Connection, which: UUID) -> None:

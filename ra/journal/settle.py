@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from connectors.api import RevocationReason
 from ra.journal import audit, outbox, statements
+from ra.journal.certificates import stands_elsewhere
 from ra.journal.moves import advance, advance_named, advance_undue, record_outcome
 from ra.journal.outbox import NewLetter
 from ra.journal.purge import wiped
@@ -193,9 +194,15 @@ def arrive_late(
 ) -> Transaction:
     """EXPIRED -> REVOKING, due at once: an order was filled that nobody waits for any more.
 
+    A certificate that another transaction has is not its to revoke: then the order is done with, and it stays EXPIRED.
+
     Raises:
         LostRace: somebody else has taken it up.
     """
+    if stands_elsewhere(connection, transaction.connector, certificate.serial, transaction.id):
+        return postpone(
+            connection, transaction, "its order was filled, and another request has the certificate", None, now
+        )
     columns = _columns_of(certificate) | {
         "due_at": now,
         "detail": "the order was filled after the transaction had expired",

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from connectors.api import Capability, Issued, Pending, Rejected, RevocationReason
 from ra.errors import Unavailable
 from ra.journal import claims, settle
-from ra.journal.certificates import describe, stands_elsewhere
+from ra.journal.certificates import describe, has_an_order_before, stands_elsewhere
 from ra.journal.database import Journal
 from ra.journal.outbox import NewLetter
 from ra.journal.records import Occasion, Transaction
@@ -288,6 +288,9 @@ class Sweeper:
                 self._metrics.alarmed(transaction.profile, "UNKNOWN")
                 return await self._issuing.postpone(transaction, found)
             if found is not None and not await self._is_anothers(transaction, found):
+                if await self._journal.read(lambda c: has_an_order_before(c, transaction)):
+                    now, detail = self._clock.now(), "what was found may be of an earlier order, which is still open"
+                    return await self._issuing.settle(transaction, settle.postpone, detail, now + backend.lease, now)
                 return await self._issuing.take(backend, decision, transaction, found)
             return await self._believe_not(backend, transaction)
         if backend.can(Capability.IDEMPOTENT):

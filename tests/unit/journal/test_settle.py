@@ -509,3 +509,14 @@ def test_an_approved_request_goes_the_way_of_all_others(connection: Connection) 
     expired = expire(connection, approved, "7 days", None, LATER)
 
     assert State.EXPIRED is expired.state
+
+
+def test_what_arrives_late_and_another_request_has_is_not_revoked(connection: Connection) -> None:
+    expired = brought_to(connection, State.EXPIRED)
+    other = brought_to(connection, State.RELEASED)
+    same = replace(a_certificate(), serial=int(str(other.serial), 16))
+
+    left = arrive_late(connection, expired, same, LATER)
+
+    assert (State.EXPIRED, None) == (left.state, left.due_at)
+    assert State.RELEASED is get(connection, other.id).state

@@ -13,6 +13,7 @@ from sqlalchemy import update
 from connectors.api import (
     BackendUnavailable,
     Capability,
+    Issued,
     Misconfigured,
     Pending,
     RateLimited,
@@ -364,6 +365,30 @@ async def test_what_another_transaction_has_obtained_is_not_found(ra: Assembled,
     await ra.sweep(later=MINUTE)
 
     assert State.UNKNOWN is await state(ra)
+
+
+async def test_what_may_be_of_an_earlier_order_that_is_still_open_is_not_taken(
+    ra: Assembled, issuing: IssuingCa
+) -> None:
+    """A CA that is asked by key finds what it has issued for an order that has expired here, and that nobody polled yet."""
+    device = Device()
+    issuing.answer, issuing.polled = ORDER, ORDER
+    await enrol(ra, device)
+    await ra.sweep(later=8 * DAY)
+    issuing.found = Issued(certificate=issuing.certify(issuing.requests[0]), chain=CA.chain, reference="by key")
+    issuing.answer = LOST
+    await enrol(ra, device)
+    await ra.sweep(later=MINUTE)
+    unsure = await state(ra)
+    issuing.answer = issuing.polled = None
+    for _ in range(4):
+        await ra.sweep(later=2 * MINUTE)
+    first, second = await ra.transactions()
+
+    assert State.UNKNOWN is unsure
+    assert (State.REVOKED, State.RELEASED) == (first.state, second.state)
+    assert [first.certificate] == [certificate for certificate, _ in issuing.revoked]
+    assert first.serial != second.serial
 
 
 async def test_the_certificate_of_another_transaction_is_quarantined(ra: Assembled, issuing: IssuingCa) -> None:
