@@ -22,6 +22,7 @@ from ra.bootstrap.clock import SystemClock
 from ra.bootstrap.front import Front, build_front
 from ra.bootstrap.journal import disk_of, opened
 from ra.bootstrap.plugins import Surroundings, one_time_offers
+from ra.bootstrap.start import build_patiently
 from ra.bootstrap.work import Work, build_work
 from ra.errors import Misconfigured, RaError
 from ra.journal import purge
@@ -74,7 +75,10 @@ async def _opened(reached: Callable[[str], None], notice_seconds: float) -> Asyn
         with _stopping_the_start():
             configuration = load(Path(process_environment()[CONFIG_VARIABLE]))
             configure_logs(console=configuration.settings.server.debug)
-            listeners = await _listeners(configuration, stack, reached, notice_seconds)
+            metrics = PrometheusMetrics(_metrics_directory())
+            surroundings = Surroundings(metrics=metrics, reached=reached)
+            build = partial(_listeners, configuration, surroundings, notice_seconds)
+            listeners = await build_patiently(build, stack, surroundings.clock.sleep)
         _keep_what_is_built()
         yield listeners
 
@@ -87,16 +91,15 @@ def _keep_what_is_built() -> None:
 
 
 async def _listeners(
-    configuration: Configuration, stack: AsyncExitStack, reached: Callable[[str], None], notice_seconds: float
+    configuration: Configuration, surroundings: Surroundings, notice_seconds: float, stack: AsyncExitStack
 ) -> Listeners:
     """`stack` closes in the opposite order: requests first, the journal after what still writes to it."""
     server = configuration.settings.server
-    clock = SystemClock()
-    metrics = PrometheusMetrics(_metrics_directory())
-    front = await build_front(configuration, stack, Surroundings(clock=clock, metrics=metrics, reached=reached))
+    clock, metrics = surroundings.clock, surroundings.metrics
+    front = await build_front(configuration, stack, surroundings)
     _log_warnings(front.warnings)
 
-    journal, key = await stack.enter_async_context(opened(configuration, reached))
+    journal, key = await stack.enter_async_context(opened(configuration, surroundings.reached))
     front.secrets.bind(journal, key)
     work = build_work(
         journal,

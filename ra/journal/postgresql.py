@@ -51,6 +51,9 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 _TRIES = 5
 _CONFLICTS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+_FOR_A_WHILE = ("system is starting up", "system is shutting down", "recovery mode", "too many", "remaining connection")
+"""In what a server says that lets nobody in for now: there is no SQLSTATE before there is a connection."""
+
 _BLOCKED = {"55P03", "57014"}  # lock_not_available, query_canceled: by lock_timeout, by statement_timeout
 _IN_FAILED_TRANSACTION = "25P02"
 
@@ -72,7 +75,8 @@ class PostgresqlPlace:
         """Whether the database is there.
 
         Raises:
-            Misconfigured: it cannot be connected to.
+            Misconfigured: it lets nobody of that name in, or there is none.
+            Unavailable: its server cannot be reached.
         """
         with self._naming_what_is_wrong(), self._engine({}).connect():
             pass
@@ -82,7 +86,8 @@ class PostgresqlPlace:
         """One transaction in which nobody else makes or fills the database.
 
         Raises:
-            Misconfigured: it cannot be connected to, or written.
+            Misconfigured: it lets nobody of that name in, or cannot be written.
+            Unavailable: its server cannot be reached.
         """
         with self._naming_what_is_wrong(), self._engine({}).begin() as connection:
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
@@ -93,7 +98,8 @@ class PostgresqlPlace:
         """Reads the state of one moment, whatever is committed meanwhile.
 
         Raises:
-            Misconfigured: it cannot be connected to, or read.
+            Misconfigured: it lets nobody of that name in, or cannot be read.
+            Unavailable: its server cannot be reached.
         """
         with self._naming_what_is_wrong(), self._engine({}).connect() as connection:
             options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -104,7 +110,8 @@ class PostgresqlPlace:
         """For the running loop.
 
         Raises:
-            Misconfigured: it cannot be connected to.
+            Misconfigured: it lets nobody of that name in, or there is none.
+            Unavailable: its server cannot be reached.
         """
         limits = _limits(patience_seconds)
         writing = self._engine(limits)
@@ -146,7 +153,15 @@ class PostgresqlPlace:
         try:
             yield
         except DBAPIError as error:
-            raise Misconfigured(f"[database] url: {self}: {str(error.orig).strip()}") from error
+            text = f"[database] url: {self}: {str(error.orig).strip()}"
+            raise (Unavailable(text) if _is_away(error) else Misconfigured(text)) from error
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether nobody answered there, or who did only has no place now; a no to name or password says FATAL."""
+    said = str(error.orig)
+    is_refusal = "FATAL" in said and not any(each in said for each in _FOR_A_WHILE)
+    return isinstance(error.orig, psycopg.OperationalError) and error.orig.sqlstate is None and not is_refusal
 
 
 def _limits(patience_seconds: float) -> dict[str, str]:

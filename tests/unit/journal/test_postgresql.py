@@ -305,8 +305,17 @@ def test_commits_are_durable_and_waits_are_bounded_whatever_the_server_is_set_to
 def test_the_password_is_handed_over_and_never_shown() -> None:
     place = place_of("postgresql://ra@127.0.0.1:1/ra", directory=NOWHERE, password=Secret("s3cret"))
 
-    with pytest.raises(Misconfigured) as refused:
+    with pytest.raises(Unavailable) as refused:
         place.check()
 
     assert "s3cret" in place._url.render_as_string(hide_password=False)  # type: ignore[attr-defined]  # PostgreSQL's
     assert "s3cret" not in f"{place}{refused.value}"
+
+
+def test_a_server_that_is_away_is_not_misconfigured_and_one_that_says_no_is(url: str) -> None:
+    nobody = url.replace("/journal", "/nobody_has_made")
+    for wrong, kind in (("postgresql://ra@127.0.0.1:1/ra", Unavailable), (nobody, Misconfigured)):
+        with pytest.raises(kind, match=r"^\[database\] url: postgresql:"):
+            place_of(wrong, directory=NOWHERE).check()
+        with pytest.raises(kind):
+            asyncio.run(Journal.open(wrong, directory=NOWHERE))
