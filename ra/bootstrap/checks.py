@@ -8,7 +8,7 @@ import ssl
 from contextlib import AsyncExitStack
 
 from ra.bootstrap.front import build_front
-from ra.bootstrap.journal import check_database, make_journal
+from ra.bootstrap.journal import check_database, look_at_journal, make_journal
 from ra.bootstrap.plugins import Surroundings
 from ra.errors import Misconfigured
 from ra.settings.load import Configuration
@@ -21,7 +21,7 @@ def prepare(configuration: Configuration) -> tuple[str, ...]:
 
     Raises:
         Misconfigured: with one line for each thing that is wrong.
-        Unavailable: a CA cannot be reached.
+        Unavailable: a CA or the database cannot be reached.
     """
     warnings = check(configuration)
     make_journal(configuration)
@@ -33,7 +33,7 @@ def check(configuration: Configuration) -> tuple[str, ...]:
 
     Raises:
         Misconfigured: with one line for each thing that is wrong.
-        Unavailable: a CA cannot be reached.
+        Unavailable: a CA or the database cannot be reached.
     """
 
     async def build_and_close() -> tuple[str, ...]:
@@ -44,7 +44,8 @@ def check(configuration: Configuration) -> tuple[str, ...]:
     _check_tls(configuration)
     check_database(configuration)
     read_api_keys(configuration)
-    return asyncio.run(build_and_close())
+    warnings = look_at_journal(configuration)
+    return warnings + asyncio.run(build_and_close())
 
 
 def _check_tls(configuration: Configuration) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from ra.bootstrap.clock import SystemClock
 from ra.journal.chain import Chain
 from ra.journal.database import Journal, Place, Upgrade, place_of
-from ra.journal.keyfile import insist_on_key, make_key_file
+from ra.journal.keyfile import check_value, insist_on_key, insist_on_match, make_key_file
+from ra.journal.migrations import HEAD, newer, revision_of
 from ra.journal.sealing import JournalKey
 from ra.journal.sqlite import SqlitePlace
 from ra.journal.writer import nothing
@@ -30,6 +31,28 @@ def check_database(configuration: Configuration) -> None:
         Misconfigured: there cannot be.
     """
     journal_place(configuration).check()
+
+
+def look_at_journal(configuration: Configuration) -> tuple[str, ...]:
+    """What a start will find, without a change to anything; the warnings. Where there is no journal yet, nothing.
+
+    Raises:
+        Misconfigured: a newer program made it, or its key is gone or another one.
+        Unavailable: its server cannot be reached.
+    """
+    place = journal_place(configuration)
+    if isinstance(place, SqlitePlace) and not place.path.exists():
+        return ()
+    with place.snapshot() as connection:
+        found = revision_of(connection)
+        if found is not None and found > HEAD:
+            raise newer(found)
+        if found == HEAD and (known := check_value(connection)) is not None:
+            reference, here = configuration.settings.database.key, configuration.directory
+            insist_on_match(known, JournalKey.read(read_secret(reference, here)))
+    if found is not None and found < HEAD:
+        return (f"[database] url: the journal is of revision {found}, and the next start brings it to {HEAD}",)
+    return ()
 
 
 def journal_place(configuration: Configuration) -> Place:

@@ -97,10 +97,11 @@ def show_certificate(
     it = account.transaction
     if it.certificate is None:
         raise NotPossible(f"{it.id} has no certificate: it is {it.state}")
-    bundle = "".join(
-        x509.load_der_x509_certificate(each).public_bytes(Encoding.PEM).decode() for each in (it.certificate, *it.chain)
-    )
-    leaf = x509.load_der_x509_certificate(it.certificate)
+    try:
+        certificates = [x509.load_der_x509_certificate(each) for each in (it.certificate, *it.chain)]
+    except ValueError:
+        raise NotPossible(f"{it.id}: its certificate, or one of the chain, is damaged in the journal") from None
+    leaf, bundle = certificates[0], "".join(each.public_bytes(Encoding.PEM).decode() for each in certificates)
     sha256 = leaf.fingerprint(hashes.SHA256()).hex()
     facts = {
         "Serial": it.serial,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from ra.bootstrap.journal import journal_place, make_journal
 from ra.cli.copying import announce, with_bar
 from ra.cli.output import DEFAULT_CONFIG, AsJson, ConfigPath, show
+from ra.journal.copy import at_rest
 from ra.journal.copy import copy as copy_journal
 from ra.journal.database import place_of
 from ra.settings.load import load
@@ -45,13 +47,14 @@ def copy(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy the journal into another, empty database. Stop `serve` first: what it writes meanwhile is not copied."""
+    """Copy the journal into another, empty database. `serve` has to be stopped: what it wrote meanwhile would be lost."""
     configuration = load(config)
     here = configuration.directory
     password = read_secret(to_password, here) if to_password else None
     source, target = journal_place(configuration), place_of(to, directory=here, password=password)
 
-    rows = with_bar(lambda progress: copy_journal(source, target, progress))
+    with at_rest(source), nullcontext() if str(source) == str(target) else at_rest(target):
+        rows = with_bar(lambda progress: copy_journal(source, target, progress))
 
     sentence = f"{source} is copied to {target}. Name that in [database] url; the journal's key stays the same."
     announce({"from": str(source), "to": str(target)}, rows, sentence, as_json=as_json)

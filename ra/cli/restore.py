@@ -10,7 +10,7 @@ import typer
 from ra.bootstrap.journal import journal_place
 from ra.cli.copying import announce, with_bar
 from ra.cli.output import DEFAULT_CONFIG, AsJson, ConfigPath
-from ra.journal.copy import restore
+from ra.journal.copy import at_rest, restore
 from ra.settings.load import load
 
 
@@ -23,7 +23,8 @@ def command(
     """Fill the configured database, which must be empty, from a backup."""
     target = journal_place(load(config))
 
-    rows = with_bar(lambda progress: restore(file, target, progress))
+    with at_rest(target):
+        rows = with_bar(lambda progress: restore(file, target, progress))
 
     sentence = f"{file} is restored to {target}. It works with the key that it was made with."
     announce({"from": str(file), "to": str(target)}, rows, sentence, as_json=as_json)

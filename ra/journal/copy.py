@@ -6,7 +6,8 @@ What is copied is the state of one moment, while others go on writing; the copy 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +22,10 @@ from ra.journal.upgrade import upgrade
 
 BATCH = 1000
 
+_OTHERS = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+    "AND application_name = 'scep-ra'"
+)
 _MAGIC = b"SQLite format 3\0"
 
 Progress = Callable[[str, int, int], None]
@@ -45,6 +50,24 @@ def copy(source: Place, target: Place, progress: Progress) -> Mapping[str, int]:
             upgrade(writing)
             _insist_on_empty(writing, target)
             return {table.name: _copy_table(table, reading, writing, progress) for table in metadata.sorted_tables}
+
+
+@contextmanager
+def at_rest(place: Place) -> Iterator[None]:
+    """While no service uses the database; what one wrote meanwhile would not be in the copy.
+
+    Raises:
+        Misconfigured: one does.
+    """
+    if isinstance(place, SqlitePlace):
+        with place.at_rest():
+            yield
+        return
+    with place.snapshot() as connection:
+        others = connection.execute(_OTHERS).scalar_one()
+    if others:
+        raise Misconfigured(f"{place} is in use by {others} connections of scep-ra: stop `scep-ra serve` first")
+    yield
 
 
 def back_up(source: Place, file: Path, progress: Progress) -> Mapping[str, int]:

@@ -26,9 +26,18 @@ async def insist_on_key(journal: Journal, key: JournalKey) -> None:
     Raises:
         Misconfigured: the journal was made with another key.
     """
-    known = await journal.read(_check_value)
+    known = await journal.read(check_value)
     if known is None:
         known = await journal.write(lambda connection: _remember(connection, key.check_value))
+    insist_on_match(known, key)
+
+
+def insist_on_match(known: bytes, key: JournalKey) -> None:
+    """Demands the key whose check value is known.
+
+    Raises:
+        Misconfigured: it is another one.
+    """
     if not hmac.compare_digest(known, key.check_value):
         raise Misconfigured(
             "[database] key: the journal was made with another key, and what that key sealed cannot be read with this "
@@ -42,7 +51,7 @@ async def make_key_file(journal: Journal, path: Path, entropy: Callable[[int], b
     Raises:
         Misconfigured: the journal was made with a key, and its file is gone; or it cannot be written.
     """
-    if await journal.read(_check_value) is None:
+    if await journal.read(check_value) is None:
         write_key_file(path, entropy)
     else:
         _insist_on_file(path)
@@ -79,7 +88,8 @@ def _insist_on_file(path: Path) -> None:
         )
 
 
-def _check_value(connection: Connection) -> bytes | None:
+def check_value(connection: Connection) -> bytes | None:
+    """Of the key that the journal was made with; None: it has none yet. Reads only."""
     return connection.execute(_READ, {"of": _NAME}).scalar()
 
 

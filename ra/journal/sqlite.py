@@ -12,7 +12,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from ra.errors import Misconfigured
+from ra.errors import Misconfigured, Unavailable
 from ra.journal.wakeup import Bell, take_announcement
 from ra.journal.writer import AFTER_COMMIT, BEFORE_COMMIT, COMPANION, Hooks, Job, NoCompanion, Writer, is_lost, lost
 
@@ -79,19 +79,38 @@ class SqlitePlace:
         with self._naming_what_is_wrong(), _connect(self.path) as connection, _transaction(connection, "BEGIN"):
             yield connection
 
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """While no process has the journal open, nor opens it.
+
+        Raises:
+            Misconfigured: one has.
+        """
+        with _using(self._used_file, fcntl.LOCK_EX) as is_free:
+            if not is_free:
+                raise Misconfigured(f"{self.path} is in use: stop `scep-ra serve`, and what else has it open, first")
+            yield
+
     async def open(self, hooks: Hooks, patience_seconds: float) -> SqliteBackend:  # noqa: ARG002 - Journal.write holds to it
         """For the running loop.
 
         Raises:
             Misconfigured: there is no such file, or it is no database.
+            Unavailable: it is being copied to another database.
         """
-        with self._naming_what_is_wrong():
+        with self._naming_what_is_wrong(), ExitStack() as stack:
+            if not stack.enter_context(_using(self._used_file, fcntl.LOCK_SH)):
+                raise Unavailable(f"{self.path} is being moved to another database")
             writing = _connect(self.path)
             # The writer waits for its turn by itself: SQLite would sleep, and the loop with it.
             writing.exec_driver_sql("PRAGMA busy_timeout = 0")
             reading = _connect(self.path)
             reading.exec_driver_sql("PRAGMA query_only = ON")
-        return SqliteBackend(writing, reading, self.path, self._lock_file, hooks)
+            return SqliteBackend(writing, reading, self.path, self._lock_file, hooks, use=stack.pop_all())
+
+    @property
+    def _used_file(self) -> Path:
+        return self.path.with_name(self.path.name + ".used")
 
     @property
     def _lock_file(self) -> Path:
@@ -110,7 +129,11 @@ class SqlitePlace:
 class SqliteBackend:
     """The open file: one connection that writes, one that reads. Implements ra.journal.database.Backend."""
 
-    def __init__(self, writing: Connection, reading: Connection, path: Path, lock_file: Path, hooks: Hooks) -> None:
+    def __init__(
+        self, writing: Connection, reading: Connection, path: Path, lock_file: Path, hooks: Hooks, *, use: ExitStack
+    ) -> None:
+        """`use` is closed in the end."""
+        self._use = use
         self._writing = writing
         self._reading = reading
         self._bell = Bell()
@@ -129,6 +152,7 @@ class SqliteBackend:
         for connection in (self._reading, self._writing):
             connection.close()
             connection.engine.dispose()
+        self._use.close()
 
 
 class SqliteWriter(Writer):
@@ -312,6 +336,22 @@ def _locked(lock_file: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+@contextmanager
+def _using(used_file: Path, how: int) -> Iterator[bool]:
+    """While that file is locked so, shared or not; False: others have it otherwise."""
+    used = os.open(used_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(used, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        is_free = False
+    else:
+        is_free = True
+    try:
+        yield is_free
+    finally:
+        os.close(used)
 
 
 def _reason(error: OSError | DBAPIError) -> object:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from ra.bootstrap.checks import check
 from ra.bootstrap.worker import application
 from ra.cli.app import run
 from ra.errors import Misconfigured
+from ra.journal.migrations import HEAD
 from ra.settings.load import load
 from ra.settings.sources import process_environment
 
@@ -228,6 +231,40 @@ def test_what_a_validator_warns_of_is_told_with_its_table(directory: Path) -> No
     warnings = check(load(path, {}))
 
     assert [each.partition(":")[0] for each in warnings] == ["challenges.odd"]
+
+
+def change_the_journal(directory: Path, statement: str) -> None:
+    with closing(sqlite3.connect(directory / "ra.db")) as connection, connection:
+        connection.execute(statement)
+
+
+def test_a_journal_of_a_newer_program_stops_the_start(directory: Path) -> None:
+    change_the_journal(directory, "UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(Misconfigured, match=r"the journal there is of revision 9999, and scep-ra .* knows none beyond"):
+        check(load(directory / "ra.toml", {}))
+
+
+def test_a_journal_of_an_older_program_is_a_warning(directory: Path) -> None:
+    change_the_journal(directory, "UPDATE alembic_version SET version_num = '0001'")
+
+    assert (f"[database] url: the journal is of revision 0001, and the next start brings it to {HEAD}",) == check(
+        load(directory / "ra.toml", {})
+    )
+
+
+def test_a_journal_that_was_made_with_another_key_stops_the_start(directory: Path) -> None:
+    change_the_journal(directory, "UPDATE facts SET value = zeroblob(32) WHERE name = 'key'")
+
+    with pytest.raises(Misconfigured, match=r"^\[database\] key: the journal was made with another key"):
+        check(load(directory / "ra.toml", {}))
+
+
+def test_a_journal_that_is_not_made_yet_is_nothing_to_complain_about(directory: Path) -> None:
+    for name in ("ra.db", "journal.key"):
+        (directory / name).unlink()
+
+    assert () == check(load(directory / "ra.toml", {}))
 
 
 def test_checking_leaves_the_database_alone(directory: Path) -> None:

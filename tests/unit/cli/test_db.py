@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from ra.cli.init import Plan, write
 from ra.journal.database import place_of
 from ra.journal.migrations import HEAD
 from ra.journal.migrations.versions import r0001
-from tests.fakes.notes import NOWHERE, note, words
+from tests.fakes.notes import NOWHERE, note, opened, words
 from tests.fakes.postgres import Cluster
 
 
@@ -101,10 +102,42 @@ def test_the_password_of_the_other_server_comes_by_reference_and_is_not_shown(
     (config.parent / "password.txt").write_text("s3cret", "utf-8")
 
     url = "postgresql://ra@127.0.0.1:1/ra"
-    said = refused(capsys, "db", "copy", "--to", url, "--to-password", "file:password.txt", "--config", config)
+    exit_code = run(["db", "copy", "--to", url, "--to-password", "file:password.txt", "--config", str(config)])
 
+    said = capsys.readouterr().err
+    assert exit_code == 3
     assert "refused" in said
     assert "s3cret" not in said
+
+
+@pytest.mark.parametrize("end", ["source", "target"])
+def test_what_somebody_has_open_is_not_copied(
+    config: Path, journal_url: str, capsys: pytest.CaptureFixture[str], end: str
+) -> None:
+    """A service that runs on would write into what is left behind, or is there twice."""
+    busy = url_of(config) if end == "source" else journal_url
+
+    async def copy_beside() -> str:
+        async with opened(busy):
+            return await asyncio.to_thread(refused, capsys, "db", "copy", "--to", journal_url, "--config", config)
+
+    assert "in use" in asyncio.run(copy_beside())
+
+
+def test_a_backup_is_made_beside_the_service_and_a_restore_is_not(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = config.parent / "backup.db"
+
+    async def beside() -> tuple[Any, str]:
+        async with opened(url_of(config)):
+            written = await asyncio.to_thread(ask, capsys, "backup", backup, "--config", config)
+            return written, await asyncio.to_thread(refused, capsys, "restore", backup, "--config", config)
+
+    written, said = asyncio.run(beside())
+
+    assert 1 == written["rows"]["refusals"]
+    assert "in use" in said
 
 
 def test_a_backup_is_restored_into_an_empty_database(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

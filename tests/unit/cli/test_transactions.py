@@ -232,6 +232,7 @@ def test_a_certificate_is_revoked_and_the_audit_says_by_whom(config: str, capsys
         (["certs", "revoke", "1f8c2a4e"], 1, "has no certificate that could be revoked: it is pending"),
         (["certs", "revoke", "0f8c2a4e", "--reason", "boredom"], 2, "Invalid value for '--reason'"),
         (["certs", "show", "1f8c2a4e"], 1, "has no certificate: it is pending"),
+        (["certs", "show", "0f8c2a4e"], 1, "is damaged in the journal"),
         (["certs", "list", "--ends-within", "soon"], 2, "write a time as 2026-11-23"),
         (["transactions", "list", "--since", "yesterday"], 2, "Invalid value for --since"),
         (["transactions", "list", "--serial", "printer"], 2, "write a serial number in hexadecimal or decimal"),

@@ -260,5 +260,5 @@ def test_a_journal_that_was_not_created_is_not_opened(empty_database_url: str) -
 def test_a_journal_in_a_directory_or_on_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"absent/ra\.db cannot be written"):
         Journal.create("sqlite:///absent/ra.db", directory=tmp_path)
-    with pytest.raises(Misconfigured, match=r"postgresql://ra:\*\*\*@127\.0\.0\.1:1/ra: .*refused"):
+    with pytest.raises(Unavailable, match=r"postgresql://ra:\*\*\*@127\.0\.0\.1:1/ra: .*refused"):
         Journal.create("postgresql://ra:secret@127.0.0.1:1/ra", directory=NOWHERE)
