@@ -44,7 +44,6 @@ def faults(reports: Sequence[Report]) -> Iterator[str]:
         for what, count in each.verdict.wrongs.items():
             if count:
                 yield f"{each.trial.label}: {what}: {count}"
-    _table(reports, [_ends(each) for each in reports])
     killed = [each for each in reports if each.trial.kills]
     for place in PLACES:
         met = [each for each in killed if place not in AT_THE_CA or each.trial.ca.is_apart]
