@@ -121,15 +121,12 @@ async def _listeners(
     await _keep_identities(stack, metrics, front, journal=journal, key=key, clock=clock)
     _work_until_the_end(stack, metrics, work, front.backends)
 
-    health = Health(directory=front.endpoints, journal=journal, clock=clock, disk=disk_of(configuration))
-    stopping = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(NOT_READY_SIGNAL, stopping.set)
     services = Services(
         version=__version__,
         directory=front.endpoints,
         answer=work.operation.answer,
         count_read=work.refusals.count,
-        check_health=health.check,
+        check_health=Health(directory=front.endpoints, journal=journal, clock=clock, disk=disk_of(configuration)).check,
         read_statistics=partial(journal.read, count),
         clock=clock,
         metrics=metrics,
@@ -139,7 +136,7 @@ async def _listeners(
         mint=Mint(journal=journal, key=key, clock=clock, entropy=os.urandom),
         offers=one_time_offers(configuration),
         debug=server.debug,
-        is_stopping=stopping.is_set,
+        is_stopping=_notice_of_the_end().is_set,
     )
     return Listeners(public=build_public(services), admin=build_admin(services), admin_port=server.admin_listen.port)
 
@@ -168,6 +165,13 @@ async def _keep_identities(
         await keeper.look()
         _run(stack, metrics, keeper.watch)
         _run(stack, metrics, keeper.run)
+
+
+def _notice_of_the_end() -> asyncio.Event:
+    """Set once the supervisor has said that this worker will be stopped soon."""
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(NOT_READY_SIGNAL, stopping.set)
+    return stopping
 
 
 def _work_until_the_end(
