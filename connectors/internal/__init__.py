@@ -117,6 +117,7 @@ class InternalCa(NoCapabilities):
             Capability.RA_CERTIFICATE,
             Capability.REVOKE,
             Capability.CRL,
+            Capability.SIGN_NEXT_CA,
         }
     )
 
@@ -144,6 +145,9 @@ class InternalCa(NoCapabilities):
 
     async def crl(self) -> bytes:
         return await asyncio.to_thread(self._revocations.crl, self._authority.sign_crl, self._services.now())
+
+    async def sign_next_ca(self, content: bytes) -> bytes:
+        return self._authority.sign_message(content)
 
     async def health(self) -> Health:
         not_after = self._authority.certificate.not_valid_after_utc

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_der_public_key,
 )
+from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7Options, PKCS7SignatureBuilder
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from connectors.api import IssueRequest, Misconfigured, Rejection
@@ -128,6 +129,11 @@ class Authority:
         builder = builder.add_extension(x509.CRLNumber(number), critical=False)
         crl = builder.sign(self._key, self._hash, ecdsa_deterministic=self._rfc_6979)
         return crl.public_bytes(Encoding.DER)
+
+    def sign_message(self, content: bytes) -> bytes:
+        """SignedData over `content` of type data, with the CA's certificate in it, DER (RFC 8894 §4.7.1)."""
+        builder = PKCS7SignatureBuilder().set_data(content).add_signer(self.certificate, self._key, self._hash)
+        return builder.sign(Encoding.DER, [PKCS7Options.Binary, PKCS7Options.NoCapabilities])
 
     def _subject_key(self, spki: bytes) -> SubjectKey:
         try:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from connectors.keyfiles import read_certificates
 from ra.bootstrap.endpoints import build_endpoint
 from ra.bootstrap.identities import load_identities, managed_identities
 from ra.bootstrap.plugins import Surroundings, connect_connector, connect_validator, naming
@@ -20,6 +23,7 @@ from ra.service.endpoint import Directory, Endpoint
 from ra.service.gate import Gate
 from ra.service.returned import Deviations
 from ra.service.ring import Holding
+from ra.service.rollover import insist_on_next_ca
 from ra.settings.load import Configuration
 
 
@@ -54,6 +58,8 @@ async def build_front(configuration: Configuration, stack: AsyncExitStack, surro
     backends: dict[str, Backend] = {}
     for name in configuration.settings.connectors:
         backends[name] = await _backend(configuration, name, stack, surroundings)
+        with naming(f"connectors.{name}"):
+            insist_on_next_ca(backends[name])
     managed = managed_identities(configuration, backends)
     loaded = load_identities(configuration)
     holdings = {
@@ -91,6 +97,7 @@ async def _backend(
     stack.push_async_callback(connector.aclose)
     with naming(f"connectors.{name}"):
         chain = await connector.ca_chain()
+        following = _following(configuration, name)
     return Backend(
         name=name,
         connector=connector,
@@ -104,8 +111,16 @@ async def _backend(
         ),
         issue_timeout_seconds=settings.issue_timeout_seconds,
         resubmit_after=settings.on_unknown,
+        next_ca=following,
         known=Deviations(ca_adds=connector.ca_adds | settings.ca_adds, may_drop=connector.may_drop | settings.may_drop),
     )
+
+
+def _following(configuration: Configuration, name: str) -> tuple[bytes, ...]:
+    path = configuration.settings.connectors[name].next_ca
+    if path is None:
+        return ()
+    return tuple(each.public_bytes(Encoding.DER) for each in read_certificates(configuration.directory / path))
 
 
 def _pages(

@@ -37,6 +37,7 @@ from ra.service.health import Health
 from ra.service.housekeeping import Chore, Housekeeping
 from ra.service.keeper import Keeper
 from ra.service.mint import Mint
+from ra.service.rollover import Rollover
 from ra.settings.load import Configuration, load
 from ra.settings.sources import CONFIG_VARIABLE, process_environment
 from ra.telemetry import MULTIPROCESS_VARIABLE, PrometheusMetrics, configure_logs
@@ -126,6 +127,7 @@ async def _listeners(
         directory=front.endpoints,
         answer=work.operation.answer,
         count_read=work.refusals.count,
+        next_ca=Rollover(clock=clock, metrics=metrics).message,
         check_health=Health(directory=front.endpoints, journal=journal, clock=clock, disk=disk_of(configuration)).check,
         read_statistics=partial(journal.read, count),
         clock=clock,

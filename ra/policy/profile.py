@@ -14,7 +14,7 @@ from typing import Literal
 
 from connectors.api import KeyUsage, SanKind
 from ra.errors import Misconfigured
-from ra.scep.names import Legacy
+from ra.scep.names import Capability, Legacy
 
 Handling = Literal["strip", "refuse"]
 """`strip`: the certificate is issued without it. `refuse`: the request is refused."""
@@ -70,6 +70,7 @@ EXTENDED_KEY_USAGES: Mapping[str, str] = {
 }
 """Names that a configuration may use for extended key usages; a dotted OID does as well."""
 
+_CAPABILITY = re.compile(r"[!-~]{1,64}")
 _DOTTED = re.compile(r"[0-2](\.(0|[1-9][0-9]{0,17})){1,30}")
 
 
@@ -237,6 +238,17 @@ class Profile:
     get_crl: bool = False
     """Whether a device that holds a certificate of this profile may ask for the CA's CRL (GetCRL)."""
 
+    next_ca_signed_by_ra: bool = False
+    """Whether the RA signs the answer to GetNextCACert where the CA cannot. RFC 8894 §4.7.1 has the CA sign it: a device
+    that believes the RA puts its trust for years to come into a key that lies on a server."""
+
+    ca_cert_form: Literal["chain", "without-root", "issuer", "ca-first"] = "chain"
+    """What GetCACert shows beside the RA's certificates, which come first: `chain`, the issuing CA and all above it;
+    `without-root`, all but a root above it; `issuer`, the issuing CA alone. `ca-first` is `chain` with the RA's last."""
+
+    capabilities_extra: tuple[str, ...] = ()
+    """Words that GetCACaps says beside its own. strongSwan up to 5.9.10 uses AES and SHA-256 only if it sees `SHA-384`."""
+
     def __post_init__(self) -> None:
         for complaint in _complaints(self):
             raise Misconfigured(f"profile {self.name!r}: {complaint}")
@@ -245,6 +257,9 @@ class Profile:
 def _complaints(profile: Profile) -> Iterator[str]:
     yield from _limit_complaints(profile)
     yield from _usage_complaints(profile)
+    for word in profile.capabilities_extra:
+        if not _CAPABILITY.fullmatch(word) or word in set(Capability):
+            yield f"capabilities_extra: {word!r} is no word, or one that is said where it is true"
     patterns = [each for some in profile.subject_alternative_name_patterns.values() for each in some]
     for pattern in filter(None, [profile.common_name_pattern, *patterns]):
         try:

@@ -24,6 +24,7 @@ class Backend:
         issue_timeout_seconds: how long it is given to answer.
         resubmit_after: how long after a lost answer a request is sent again blindly, to a CA that can never say what
             it has issued; None: never, a person has to look.
+        next_ca: DER, the CA that will follow first, as configured; the connector may know one by itself.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Backend:
     gate: Gate
     issue_timeout_seconds: float
     resubmit_after: timedelta | None = None
+    next_ca: tuple[bytes, ...] = ()
     known: Deviations = NONE
 
     @property

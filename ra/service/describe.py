@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cryptography import x509
+
 from ra.scep.encode import certs_only
 from ra.scep.names import Capability, Legacy, MediaType
 from ra.scep.transport import write_capabilities
@@ -9,8 +11,8 @@ from ra.service.endpoint import Endpoint
 from ra.service.renew import can_renew
 
 
-def capabilities(endpoint: Endpoint) -> bytes:
-    """The tokens of GetCACaps: only what this profile serves.
+def capabilities(endpoint: Endpoint, *, has_next_ca: bool) -> bytes:
+    """The tokens of GetCACaps: only what this profile serves, and what it is told to say beside.
 
     AES, POSTPKIOperation and SHA-256 are implied by SCEPStandard, but without them jscep falls back to DES and MD5 (Q25).
     """
@@ -22,12 +24,31 @@ def capabilities(endpoint: Endpoint) -> bytes:
         tokens.append(Capability.SHA_1)
     if can_renew(endpoint):
         tokens.append(Capability.RENEWAL)
-    return write_capabilities(sorted([*tokens, Capability.SCEP_STANDARD]))
+    if has_next_ca:
+        tokens.append(Capability.GET_NEXT_CA_CERT)
+    return write_capabilities([*sorted([*tokens, Capability.SCEP_STANDARD]), *endpoint.profile.capabilities_extra])
 
 
 def ca_certificates(endpoint: Endpoint) -> tuple[bytes, ...]:
-    """What GetCACert shows, DER: the RA's certificates first, then the issuer, then what is above it (Q5)."""
-    return (*endpoint.identities[0].certificates, *endpoint.backend.ca_chain)
+    """What GetCACert shows, DER: the RA's certificates first, then the issuer, then what is above it (Q5).
+
+    Clients differ in what they take of it: the profile's `ca_cert_form` may leave some out, or turn it round.
+    """
+    own, (issuer, *above) = endpoint.identities[0].certificates, endpoint.backend.ca_chain
+    match endpoint.profile.ca_cert_form:
+        case "chain":
+            return (*own, issuer, *above)
+        case "without-root":
+            return (*own, issuer, *(each for each in above if not _is_root(each)))
+        case "issuer":
+            return (*own, issuer)
+        case "ca-first":
+            return (issuer, *above, *own)
+
+
+def _is_root(certificate: bytes) -> bool:
+    loaded = x509.load_der_x509_certificate(certificate)
+    return loaded.issuer == loaded.subject
 
 
 def ca_certificate_message(endpoint: Endpoint) -> tuple[bytes, MediaType]:

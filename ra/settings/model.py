@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from ra.policy.presets import PRESETS, PresetName
 from ra.policy.profile import Profile, attribute_oid, extended_key_usage_oid
 from ra.settings.identities import IdentitySettings
 from ra.settings.section import SecretReference, Section
@@ -196,6 +197,8 @@ class ConnectorSettings(PluginSettings):
     ] = None
     """What becomes of a lost answer of a CA that cannot say what it has issued: `hold` leaves it to a person,
     `resubmit_after 15m` asks again after that time. Then there may be two certificates: it is counted and listed."""
+    next_ca: Path | None = None
+    """PEM: the CA that will follow this one first, then its chain, for GetNextCACert. A connector may know it by itself."""
     ca_adds: Traits = frozenset()
     """What the CA is known to put into a certificate although it was not approved: key usages, extended key usages and
     attributes of the subject by name, such as `keyEncipherment`, `serverAuth`, `organizationName=Example`; a dotted OID
@@ -276,6 +279,10 @@ class EndpointSettings(Section):
     """CAs whose certificates are renewed here although no connector issued them, or the journal does not know them. Each
     of their certificates is as good as a challenge, for the names that it has."""
 
+    preset: PresetName | None = None
+    """A client that the profile is for: its options begin with what that needs (docs/operations.md has the table), and
+    what is set beside it goes before."""
+
     def policy(self, name: str) -> Profile:
         """The profile itself.
 
@@ -283,6 +290,8 @@ class EndpointSettings(Section):
             Misconfigured: options that cannot be meant.
         """
         values = {each: getattr(self, each) for each in _PROFILE_FIELDS}
+        known = PRESETS[self.preset] if self.preset else {}
+        values |= {each: value for each, value in known.items() if each not in self.model_fields_set}
         for field, to_oid in _OID_FIELDS.items():
             values[field] = type(values[field])(map(to_oid, values[field]))
         return Profile(name=name, **values)

@@ -104,22 +104,23 @@ def info_router(services: Services, reports: Recent[HealthReport], callers: Call
         line = log_line(request.scope)
         line["operation"] = "configuration"
         line["caller"] = callers.require(request.headers)
-        return _configuration(services)
+        return await _configuration(services)
 
     return router
 
 
-def _configuration(services: Services) -> ConfigurationModel:
+async def _configuration(services: Services) -> ConfigurationModel:
     return ConfigurationModel(
         supported_operations=[each.value for each in guidance.OPERATIONS],
         supported_message_types=list(guidance.MESSAGE_TYPES.values()),
         debug=services.debug,
-        profiles=[_profile(each, services.directory, services.public_url) for each in services.directory],
+        profiles=[await _profile(each, services) for each in services.directory],
     )
 
 
-def _profile(endpoint: Endpoint, directory: Directory, public_url: str) -> ProfileModel:
-    profile = endpoint.profile
+async def _profile(endpoint: Endpoint, services: Services) -> ProfileModel:
+    profile, public_url = endpoint.profile, services.public_url
+    has_next_ca = await services.next_ca(endpoint) is not None
     url = f"{public_url}/scep/{profile.name}"
     certificate = _ca(endpoint)
     return ProfileModel(
@@ -127,13 +128,13 @@ def _profile(endpoint: Endpoint, directory: Directory, public_url: str) -> Profi
         ca_id=endpoint.ca_id,
         ca_subject=certificate.subject.rfc4514_string(),
         ca_fingerprint_sha256=certificate.fingerprint(SHA256()).hex(),
-        capabilities=capabilities(endpoint).decode("ascii").split(),
+        capabilities=capabilities(endpoint, has_next_ca=has_next_ca).decode("ascii").split(),
         challenge_password_required=profile.challenge_password_required,
         default_validity_days=profile.default_validity_days,
         renewal_threshold_days=profile.renewal_threshold_days,
         legacy=sorted(profile.legacy),
         url=url,
-        example_urls=_example_urls(endpoint, directory, public_url, url),
+        example_urls=_example_urls(endpoint, services.directory, public_url, url),
         setup_instructions={kind: list(steps) for kind, steps in guidance.instructions(url).items()},
     )
 

@@ -49,6 +49,7 @@ class ScepHandler:
         self._directory = services.directory
         self._answer_pki_operation = services.answer
         self._count_read = services.count_read
+        self._next_ca = services.next_ca
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -74,15 +75,23 @@ class ScepHandler:
             self._count_read(endpoint.profile.name, operation.value)
         match operation:
             case Operation.GET_CA_CAPS:
-                return HttpReply(body=capabilities(endpoint), media_type=MediaType.CAPABILITIES)
+                has_next_ca = await self._next_ca(endpoint) is not None
+                body = capabilities(endpoint, has_next_ca=has_next_ca)
+                return HttpReply(body=body, media_type=MediaType.CAPABILITIES)
             case Operation.GET_CA_CERT:
                 return _ca_certificates(endpoint, scope)
             case Operation.GET_CA_CERT_CHAIN:
                 return HttpReply(body=ca_certificate_message(endpoint)[0], media_type=MediaType.CA_CERT_CHAIN)
             case Operation.GET_NEXT_CA_CERT:
-                raise HttpRefusal(404, "GetNextCACert is not offered; GetCACaps says what is.")
+                return HttpReply(body=await self._next_ca_message(endpoint), media_type=MediaType.NEXT_CA_CERT)
             case Operation.PKI_OPERATION:
                 return await self._pki_operation(endpoint, await _message(scope, receive, query), scope)
+
+    async def _next_ca_message(self, endpoint: Endpoint) -> bytes:
+        message = await self._next_ca(endpoint)
+        if message is None:
+            raise HttpRefusal(404, "GetNextCACert is not offered; GetCACaps says what is.")
+        return message
 
     async def _pki_operation(self, endpoint: Endpoint, message: bytes, scope: Scope) -> HttpReply:
         answer = await self._answer_pki_operation(endpoint, message)

@@ -39,6 +39,7 @@ class Services:
 
     Attributes:
         answer: `PkiOperation.answer`.
+        next_ca: `Rollover.message`.
         check_health: `Health.check`.
         count_read: takes profile and operation of an answer that anybody gets, for the audit's summaries.
         read_statistics: raises ra.errors.Unavailable.
@@ -54,6 +55,7 @@ class Services:
     directory: Directory
     answer: Callable[[Endpoint, bytes], Awaitable[Answer]]
     count_read: Callable[[str, str], None]
+    next_ca: Callable[[Endpoint], Awaitable[bytes | None]]
     check_health: Callable[[], Awaitable[HealthReport]]
     read_statistics: Callable[[], Awaitable[Statistics]]
     clock: Clock

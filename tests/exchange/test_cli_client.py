@@ -190,6 +190,18 @@ def test_certificates_and_the_crl_are_retrieved(ra_server: RunningRa, tmp_path: 
     assert "verify OK" in subprocess.run(verify, capture_output=True, text=True, check=True).stderr
 
 
+def test_the_next_ca_is_shown_signed_by_the_present_one(ra_server: RunningRa, tmp_path: Path, capsys: Output) -> None:
+    pem, url = tmp_path / "next.pem", ra_server.url_of("complete")
+
+    [found] = answer_of(["client", "nextca", "--url", url, "--out", str(pem)], capsys)["certificates"]
+
+    assert "CN=scep-ra next CA" == found["subject"]
+    assert (ra_server.directory / "next" / "ca.pem").read_bytes() == pem.read_bytes()
+    (tmp_path / "next.der").write_bytes(httpx.get(f"{url}?operation=GetNextCACert").raise_for_status().content)
+    verify = ["openssl", "cms", "-verify", "-inform", "DER", "-in", str(tmp_path / "next.der"), "-purpose", "any"]
+    subprocess.run([*verify, "-CAfile", str(ra_server.ca_certificate)], capture_output=True, check=True)
+
+
 def test_what_is_pending_is_kept_for_its_owner_and_read_back(tmp_path: Path) -> None:
     key = device.own_key(tmp_path, "rsa:2048")
     assert isinstance(key, rsa.RSAPrivateKey)

@@ -101,6 +101,7 @@ class FakeRa:
     failure: Exception | None = None
     health: HealthReport = field(default_factory=report)
     pages: tuple[MountedPage, ...] = ()
+    next_ca: bytes | None = None
     debug: bool = False
     is_stopping: bool = False
     clock: FakeClock = field(default_factory=FakeClock)
@@ -117,6 +118,7 @@ class FakeRa:
             directory=Directory({each.profile.name: each for each in self.endpoints}),
             answer=self._answer,
             count_read=lambda profile, operation: self.reads.append((profile, operation)),
+            next_ca=self._next_ca,
             check_health=self._check_health,
             read_statistics=self._read_statistics,
             clock=self.clock,
@@ -137,6 +139,9 @@ class FakeRa:
         return Answer(
             body=b"a CertRep", message_type=MessageType.PKCS_REQ, transaction_id="7XXEY-ERLPU", outcome="success"
         )
+
+    async def _next_ca(self, asked: Endpoint) -> bytes | None:  # noqa: ARG002
+        return self.next_ca
 
     async def _check_health(self) -> HealthReport:
         self.health_checks += 1

@@ -106,25 +106,36 @@ def _scepclient(program: str, order: Order, *options: str) -> Path:
 
 def enrol_with_strongswan(order: Order) -> Path:
     """The pki of strongSwan; 5.9.8 reads GetCACaps wrongly, so that it must be told to use 3DES (Q24)."""
+    return _enrol_with_strongswan(order, "des3")
+
+
+def enrol_with_strongswan_and_aes(order: Order) -> Path:
+    """The same, left to itself: at a profile that says SHA-384, it uses AES and SHA-256."""
+    return _enrol_with_strongswan(order, "aes")
+
+
+def _enrol_with_strongswan(order: Order, cipher: str) -> Path:
     pki, directory = _path("pki"), order.directory
     fetched = _run([pki, "--scepca", "--url", order.url, "--caout", "ca.crt", "--raout", "ra.crt"], directory)
     if not (directory / "ra.crt").exists():
         raise ClientFailed(fetched.stdout)
     _run_to_file([pki, "--gen", "--type", "rsa", "--size", "2048", "--outform", "pem"], directory / "key.pem")
-    return _strongswan(order, "key.pem", "certificate.pem", "--password", order.challenge)
+    return _strongswan(order, "key.pem", "certificate.pem", "--password", order.challenge, "--cipher", cipher)
 
 
 def renew_with_strongswan(order: Order) -> Path:
     """A RenewalReq for a new key, signed with the old one; its configuration can turn it into a PKCSReq."""
     new_key = order.directory / "new-key.pem"
     _run_to_file([_path("pki"), "--gen", "--type", "rsa", "--size", "2048", "--outform", "pem"], new_key)
-    return _strongswan(order, new_key.name, "renewed.pem", "--cert", "certificate.pem", "--key", "key.pem")
+    return _strongswan(
+        order, new_key.name, "renewed.pem", "--cert", "certificate.pem", "--key", "key.pem", "--cipher", "des3"
+    )
 
 
-def _strongswan(order: Order, key: str, certificate: str, *authority: str) -> Path:
-    what = ["--url", order.url, "--dn", f"CN={order.common_name}", "--in", key, *authority]
+def _strongswan(order: Order, key: str, certificate: str, *options: str) -> Path:
+    what = ["--url", order.url, "--dn", f"CN={order.common_name}", "--in", key, *options]
     whom = ["--cacert-enc", "ra.crt", "--cacert-sig", "ca.crt"]
-    how = ["--cipher", "des3", "--interval", "1", "--maxpolltime", str(POLL_SECONDS), "--outform", "pem"]
+    how = ["--interval", "1", "--maxpolltime", str(POLL_SECONDS), "--outform", "pem"]
     done = _run_to_file([_path("pki"), "--scep", *what, *whom, *how], order.directory / certificate)
     if "failInfo" in done.stderr:
         raise Refused(_last_line(done.stderr))

@@ -10,9 +10,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+
+from connectors.api import Secret
+from connectors.internal.creation import create_ca
 
 READY_SECONDS = 30
 STOP_SECONDS = 30
@@ -26,10 +30,16 @@ challenge = "shared"
 legacy = ["3des", "sha1", "des"]
 renewal_threshold_days = 366            # so that a certificate can be renewed from its first day on
 
+[connectors.leaving]                    # the same CA, with one that will follow it
+type = "internal"
+key_passphrase = "file:ca.passphrase"
+next_ca = "next/ca.pem"
+
 [profiles.complete]                     # all that is off unless somebody wants it
 ca_id = 3
-connector = "lab"
+connector = "leaving"
 challenge = "shared"
+preset = "strongswan-old"
 get_cert = "own"
 get_crl = true
 
@@ -92,6 +102,9 @@ def running_ra(directory: Path, prepare: Callable[[Path], Mapping[str, str]] = l
     """
     port, admin_port = free_ports(2)
     answer = _ra("init", str(directory), "--yes", "--json", "--ca-key=rsa:2048", *_listen(port, admin_port))
+    (directory / "next").mkdir()
+    now = datetime.now(UTC)  # noqa: TID251 - of a real server
+    create_ca(directory / "next", key_spec="ec:p256", name="scep-ra next CA", passphrase=Secret("next"), now=now)
     with (directory / "ra.toml").open("a", encoding="utf-8") as configuration:
         configuration.write(MORE_PROFILES)
     environment = clean_environment() | dict(prepare(directory))

@@ -7,8 +7,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
-from tests.interop.clients import CLIENTS, Client, Order, Refused, enrol_with_scepclient_2_1
+from tests.interop.clients import (
+    CLIENTS,
+    Client,
+    Order,
+    Refused,
+    enrol_with_scepclient_2_1,
+    enrol_with_strongswan_and_aes,
+)
 from tests.interop.running import RunningRa
 from tests.peers import require
 
@@ -61,6 +69,15 @@ def test_single_des_and_sha_1_are_refused_where_they_are_not_let_in(ra_server: R
 
     with pytest.raises(Refused, match="badAlg"):
         enrol_with_scepclient_2_1(order)
+
+
+def test_strongswan_of_old_uses_aes_where_the_profile_is_preset_for_it(ra_server: RunningRa, tmp_path: Path) -> None:
+    require("pki")
+
+    order = Order(ra_server.url_of("complete"), ra_server.challenge, tmp_path, "interop.example")
+    certificate = x509.load_pem_x509_certificate(enrol_with_strongswan_and_aes(order).read_bytes())
+
+    assert "CN=interop.example" == certificate.subject.rfc4514_string()
 
 
 def test_certmonger_reads_the_capabilities(ra_server: RunningRa) -> None:

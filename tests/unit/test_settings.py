@@ -14,6 +14,7 @@ import pytest
 
 from ra.errors import Misconfigured, Refused
 from ra.journal import purge
+from ra.policy.presets import PRESETS
 from ra.policy.profile import EXTENDED_KEY_USAGES, Profile
 from ra.policy.rules import RULES
 from ra.scep.csr import Csr
@@ -441,6 +442,23 @@ def test_the_shipped_profile_for_servers_certifies_servers() -> None:
     name = "www.servers.example.org"
 
     assert is_granted(csr(subject=common_name(name), subject_alternative_names=(san("dns", name),)), profile)
+
+
+def test_a_preset_says_what_a_client_needs_and_what_is_set_beside_it_goes_before(path: Path) -> None:
+    preset = {"SCEP_RA_PROFILES__DEFAULT__PRESET": "cisco-vpn"}
+
+    policy = read(path, environment=preset).policies["default"]
+    other = read(path, environment=preset | {"SCEP_RA_PROFILES__DEFAULT__INCLUDE_CHAIN": "false"}).policies["default"]
+
+    assert frozenset({Legacy.DES3, Legacy.SHA1}) == policy.legacy == other.legacy
+    assert (True, False) == (policy.include_chain, other.include_chain)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_makes_a_profile_and_is_in_the_documentation(path: Path, name: str) -> None:
+    read(path, environment={"SCEP_RA_PROFILES__DEFAULT__PRESET": name})
+
+    assert f"`{name}`" in (ROOT / "docs" / "operations.md").read_text("utf-8")
 
 
 def test_legacy_is_on_in_the_example_for_lans_and_off_otherwise() -> None:

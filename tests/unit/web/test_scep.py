@@ -94,6 +94,16 @@ def test_get_next_ca_cert_is_said_not_to_be_offered(app: ASGIApp) -> None:
     assert "not offered" in reply.text
 
 
+def test_the_next_ca_is_announced_and_shown_while_there_is_one() -> None:
+    app = build_public(FakeRa(next_ca=b"a signed message").services())
+
+    reply = get(app, f"{API}?operation=GetNextCACert")
+
+    assert "application/x-x509-next-ca-cert" == reply.headers["content-type"]
+    assert b"a signed message" == reply.content
+    assert "GetNextCACert" in get(app, f"{API}?operation=GetCACaps").text.split()
+
+
 def test_what_anybody_may_read_is_counted_and_a_pki_operation_is_not(app: ASGIApp, ra: FakeRa) -> None:
     for url in ("/scep?operation=GetCACaps", "/scep/other?operation=GetCACert"):
         get(app, url)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,16 @@ def test_a_rejection_is_a_result_and_not_an_exception(directory: Path) -> None:
 
     assert isinstance(result, Rejected)
     assert Rejection.KEY is result.rejection
+
+
+def test_the_next_ca_is_signed_for_with_the_key_of_the_present_one(directory: Path) -> None:
+    ca = connect(directory)
+
+    signed = asyncio.run(ca.sign_next_ca(b"what follows"))
+
+    verify = ["openssl", "cms", "-verify", "-inform", "DER", "-purpose", "any", "-no_check_time"]
+    done = subprocess.run([*verify, "-CAfile", directory / "ca.pem"], input=signed, capture_output=True, check=True)
+    assert b"what follows" == done.stdout
 
 
 def test_only_what_it_has_issued_is_revoked(directory: Path) -> None:
