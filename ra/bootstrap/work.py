@@ -125,7 +125,7 @@ def _incoming(
     operation = PkiOperation(
         admission=admission,
         enrolments=enrolments,
-        polls=Polls(journal=journal, clock=clock),
+        polls=Polls(journal=journal, key=key, clock=clock),
         retrieval=Retrieval(journal=journal, crls=crls, clock=clock, metrics=metrics),
         clock=clock,
         entropy=entropy,

@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from string import hexdigits
 from typing import Protocol, runtime_checkable
 
 from connectors.api import Secret
@@ -31,6 +32,14 @@ from ra.journal.records import Notice, OneTimeSecret
 from ra.policy.grant import Grant
 from ra.scep.csr import Csr
 from ra.scep.messages import SignerCertificate
+
+_STRONG_LENGTH, _STRONG_LENGTH_HEX = 24, 32
+"""Characters of a random secret of 128 bits: letters and digits, and hexadecimal digits alone."""
+
+
+def is_strong(secret: str) -> bool:
+    """Whether nobody can guess a secret that was made at random, for Grant.is_strong: its length is all that can be seen."""
+    return len(secret) >= (_STRONG_LENGTH_HEX if set(secret) <= set(hexdigits) else _STRONG_LENGTH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

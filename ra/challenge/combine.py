@@ -226,5 +226,6 @@ def _merged(grants: Sequence[Grant]) -> Verdict:
         spend=spends[0] if spends else None,
         notify=tuple(each for grant in grants for each in grant.notify),
         needs_approval=any(grant.needs_approval for grant in grants),
+        is_strong=any(grant.is_strong for grant in grants),
         validity=min(wishes, default=None),
     )

@@ -23,7 +23,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ra.challenge.api import Attempt, Deny, OneTimeSecrets, Services, Unavailable, Verdict
+from ra.challenge.api import Attempt, Deny, OneTimeSecrets, Services, Unavailable, Verdict, is_strong
 from ra.challenge.one_time import BITS_OF_CHARACTER, name_mismatch, names_asked
 from ra.errors import Unavailable as NotNow
 from ra.journal.records import OneTimeSecret
@@ -77,6 +77,7 @@ class OneTime:
         return Grant(
             method=self.name,
             label=secret.label,
+            is_strong=is_strong(attempt.challenge_password),
             spend=Spend(key=secret.key, expires_at=secret.expires_at + DECIDED_AFTER),
         )
 

@@ -25,7 +25,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from connectors.api import secret_reference
-from ra.challenge.api import Attempt, Deny, Services, Verdict
+from ra.challenge.api import Attempt, Deny, Services, Verdict, is_strong
 from ra.errors import Misconfigured
 from ra.policy.grant import Grant
 from ra.scep.x509 import is_printable
@@ -90,7 +90,7 @@ class Static:
             return Deny(detail="the challenge is none of the secrets")
         if fault := matches[0].fault_at(attempt.arrived_at):
             return Deny(detail=f"the secret {matches[0].label!r} {fault}")
-        return Grant(method=self.name, label=matches[0].label)
+        return Grant(method=self.name, label=matches[0].label, is_strong=is_strong(attempt.challenge_password))
 
     async def aclose(self) -> None:
         """Nothing is held open."""

@@ -36,6 +36,12 @@ TlsCa = Annotated[Path | None, typer.Option("--tls-ca", help="PEM file of the CA
 Out = Annotated[Path, typer.Option("--out", help="Directory for key and certificates.", show_default=False)]
 From = Annotated[Path, typer.Option("--from", help="Directory of an earlier enrolment.", show_default=False)]
 KeyType = Annotated[str, typer.Option("--key-type", help="rsa:2048, rsa:3072, rsa:4096, ec:p256 or ec:p384.")]
+ByPassword = Annotated[
+    bool,
+    typer.Option(
+        "--by-password", help="Sign with the key itself even if it is not RSA; the challenge then opens the reply."
+    ),
+]
 Challenge = Annotated[str | None, typer.Option("--challenge", help="The challenge password.")]
 Save = Annotated[Path | None, typer.Option("--save", help="Directory for request.der and reply.der, as posted.")]
 Serial = Annotated[str, typer.Option("--serial", help="Serial number, hexadecimal.", show_default=False)]
@@ -138,6 +144,7 @@ def enrol(
     subject: Annotated[str, typer.Option("--subject", help="RFC 4514, the most specific part first.")] = "CN=device",
     san: Annotated[list[str] | None, typer.Option("--san", help="dns:…, email:…, ip:… or uri:…; repeatable.")] = None,
     key_type: KeyType = "rsa:2048",
+    by_password: ByPassword = False,
     ca_fingerprint: Fingerprint = None,
     tls_ca: TlsCa = None,
     save: Save = None,
@@ -151,7 +158,7 @@ def enrol(
         key = own_key(out, key_type)
         csr = write_csr(key, name, subject_alternative_names=names, challenge_password=challenge)
         with _explaining(challenge, scep.caps()):
-            outcome = scep.enrol(key, csr)
+            outcome = scep.enrol(key, csr, by_password=by_password)
         _settle(scep, outcome, out, as_json=as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from cryptography.hazmat.primitives.ciphers import algorithms, modes
 
 from ra.client.errors import BadArgument, BadReply
 from ra.client.names import Cipher, Digest, KeyTransport
+
+MAX_ITERATIONS = 10_000_000
+"""Of a key derivation: some seconds."""
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 Entropy = Callable[[int], bytes]
@@ -103,6 +107,42 @@ def unwrap(wrapped: bytes, key: rsa.RSAPrivateKey, transport: KeyTransport) -> b
         ValueError: it was not made for this key.
     """
     return key.decrypt(wrapped, _transport_padding(transport))
+
+
+def derive(password: bytes, salt: bytes, iterations: int, length: int, digest_name: str) -> bytes:
+    """PBKDF2 (RFC 8018 §5.2); the digest by hashlib's name.
+
+    Raises:
+        ValueError: more iterations than anybody needs, or a digest that is not known.
+    """
+    if not 0 < iterations <= MAX_ITERATIONS:
+        raise ValueError("a number of iterations beyond all use")
+    return hashlib.pbkdf2_hmac(digest_name, password, salt, iterations, length)
+
+
+def unwrap_with_key(wrapped: bytes, key: bytes, iv: bytes, cipher: Cipher) -> bytes:
+    """A content key that was encrypted twice over with another key (RFC 3211 §2.3.2).
+
+    Raises:
+        ValueError: it was not made with this key.
+    """
+    block = len(iv)
+    if len(wrapped) < 2 * block or len(wrapped) % block:
+        raise ValueError("a wrapped key of the wrong length")
+    # The IV of the second encryption was the last block of the first one, which its own last block gives back.
+    last = _plain(wrapped[-block:], key, wrapped[-2 * block : -block], cipher)
+    once = _plain(wrapped[:-block], key, last, cipher) + last
+    formatted = _plain(once, key, iv, cipher)
+    length, check = formatted[0], formatted[1:4]
+    content_key = formatted[4 : 4 + length]
+    if len(content_key) != length or bytes(each ^ 0xFF for each in content_key[:3]) != check:
+        raise ValueError("another key wrapped it")
+    return content_key
+
+
+def _plain(data: bytes, key: bytes, iv: bytes, cipher: Cipher) -> bytes:
+    decryptor = _cbc(key, iv, cipher).decryptor()
+    return decryptor.update(data) + decryptor.finalize()
 
 
 def sign(data: bytes, key: Key, algorithm: Digest) -> bytes:

@@ -23,6 +23,7 @@ import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import AttributeOID
 
 from ra.client.algorithms import LEGACY, Algorithms, Entropy, Key
 from ra.client.authority import (
@@ -159,10 +160,17 @@ class ScepClient:
             raise NotOffered("The server does not announce GetNextCACert, so it has no next CA to show.")
         return read_next_ca(self._exchange.get("GetNextCACert"), self.ca_certificates())
 
-    def enrol(self, key: Key, csr: bytes, signer: Signer | None = None) -> Enrolled | Waiting:
-        """PKCSReq for a CSR, DER, made with `key`; signed by `signer`, or self-signed when None."""
+    def enrol(
+        self, key: Key, csr: bytes, signer: Signer | None = None, *, by_password: bool = False
+    ) -> Enrolled | Waiting:
+        """PKCSReq for a CSR, DER, made with `key`; signed by `signer`, or self-signed when None.
+
+        With `by_password` it is signed with `key` itself, of whatever kind; where that is not RSA, the reply is sealed with
+        the challenge (RFC 8894 §3.1), and the server must be willing.
+        """
         subject = _subject(csr, key)
-        return self._request(MessageType.PKCS_REQ, key, csr, signer or self.new_signer(key, subject))
+        own = signer or self.new_signer(key, subject, by_password=by_password)
+        return self._request(MessageType.PKCS_REQ, key, csr, own)
 
     def renew(self, signer: Signer, key: Key, csr: bytes) -> Enrolled | Waiting:
         """Asks for a successor of the signer's certificate: RenewalReq, or PKCSReq where that is not announced."""
@@ -174,7 +182,8 @@ class ScepClient:
         """CertPoll for what was PENDING."""
         subject = _subject(transaction.csr, transaction.key)
         content = issuer_and_subject(self.ca_certificates().issuer, subject)
-        reply = self._ask(MessageType.CERT_POLL, content, transaction.signer, transaction.transaction_id)
+        password = _challenge(transaction.csr)
+        reply = self._ask(MessageType.CERT_POLL, content, transaction.signer, transaction.transaction_id, password)
         return self._outcome(reply, transaction)
 
     def get_cert(self, serial: int, signer: Signer) -> x509.Certificate:
@@ -196,15 +205,23 @@ class ScepClient:
                 raise BadReply("The reply carries no CRL that the CA signed.")
         return crl
 
-    def new_signer(self, key: Key, subject: x509.Name) -> Signer:
-        """A self-signed signer: `key` where it is RSA, else a fresh RSA key, because replies are sealed to it."""
-        own = key if isinstance(key, rsa.RSAPrivateKey) else rsa.generate_private_key(65537, _SIGNER_KEY_BITS)
+    def new_signer(self, key: Key, subject: x509.Name, *, by_password: bool = False) -> Signer:
+        """A self-signed signer: `key` where it is RSA, else a fresh RSA key, because replies are sealed to it.
+
+        `by_password`: they are not, and any key will do.
+        """
+        own = (
+            key
+            if by_password or isinstance(key, rsa.RSAPrivateKey)
+            else rsa.generate_private_key(65537, _SIGNER_KEY_BITS)
+        )
         serial = int.from_bytes(self._entropy(16)) | 1
         return Signer(key=own, certificate=self_signed(own, subject, self._now(), serial))
 
     def _request(self, message_type: MessageType, key: Key, csr: bytes, signer: Signer) -> Enrolled | Waiting:
         transaction = Transaction(key=key, csr=csr, signer=signer, transaction_id=key_transaction_id(key))
-        return self._outcome(self._ask(message_type, csr, signer, transaction.transaction_id), transaction)
+        reply = self._ask(message_type, csr, signer, transaction.transaction_id, _challenge(csr))
+        return self._outcome(reply, transaction)
 
     def _query(self, message_type: MessageType, serial: int, signer: Signer) -> Success:
         content = issuer_and_serial(self.ca_certificates().issuer, serial)
@@ -213,11 +230,18 @@ class ScepClient:
             raise BadReply("The server says PENDING to a query, which RFC 8894 does not foresee.")
         return reply.result
 
-    def _ask(self, message_type: MessageType, content: bytes, signer: Signer, transaction_id: str) -> Reply:
+    def _ask(
+        self,
+        message_type: MessageType,
+        content: bytes,
+        signer: Signer,
+        transaction_id: str,
+        password: str | None = None,
+    ) -> Reply:
         """Sends one request and opens the answer, held to the floor."""
-        if not isinstance(signer.key, rsa.RSAPrivateKey):
+        if password is None and not isinstance(signer.key, rsa.RSAPrivateKey):
             raise BadArgument(
-                "Replies are sealed to the signer's key, which must be RSA; enrol anew instead of renewing."
+                "Replies are sealed to the signer's key, which must be RSA, or with a challenge; enrol anew instead of renewing."
             )
         ca = self.ca_certificates()
         if not ca.recipients:
@@ -231,6 +255,7 @@ class ScepClient:
             recipients=ca.recipients[:1],
             transaction_id=transaction_id,
             algorithm=self._algorithms or choose_algorithms(self.caps(), legacy=self._legacy),
+            password=password,
             entropy=self._entropy,
         )
         body = self._exchange.pki_operation(request.message, post="POSTPKIOperation" in self.caps())
@@ -269,6 +294,15 @@ def _subject(csr: bytes, key: Key) -> x509.Name:
     if not own:
         raise BadArgument("The CSR was made with another key than the one given.")
     return subject
+
+
+def _challenge(csr: bytes) -> str | None:
+    """The challenge in a CSR, DER."""
+    try:
+        attribute = x509.load_der_x509_csr(csr).attributes.get_attribute_for_oid(AttributeOID.CHALLENGE_PASSWORD)
+    except x509.AttributeNotFound:
+        return None
+    return attribute.value.decode()
 
 
 def _spki_of(holder: x509.Certificate | x509.CertificateSigningRequest) -> bytes:

@@ -1,4 +1,4 @@
-"""EnvelopedData for RSA recipients, written and read (RFC 8894 §3.1, RFC 5652 §6)."""
+"""EnvelopedData for RSA recipients, written and read, and read where a password seals it (RFC 8894 §3.1, RFC 5652 §6)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from asn1crypto import cms, core, parser
+from asn1crypto import algos, cms, core, parser
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -24,6 +24,7 @@ _CIPHERS = {
     "tripledes_3key": Cipher.DES3_CBC,
     "des": Cipher.DES_CBC,
 }
+_PWRI_KEK = "1.2.840.113549.1.9.16.3.9"
 _CIPHER_NAMES = {cipher: name for name, cipher in _CIPHERS.items()}
 _OAEP_HASHES = {"sha1": KeyTransport.OAEP_SHA1, "sha256": KeyTransport.OAEP_SHA256}
 
@@ -34,12 +35,26 @@ class Unsealed:
 
     content: bytes
     cipher: Cipher
-    key_transport: KeyTransport
+    key_transport: KeyTransport | None
+    """None where a password opened it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ByPassword:
+    """A PasswordRecipientInfo (RFC 5652 §6.2.4)."""
+
+    salt: bytes
+    iterations: int
+    digest: str
+    cipher: Cipher
+    iv: bytes
+    wrapped: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Envelope:
     recipients: tuple[tuple[CertificateId, KeyTransport | None, bytes], ...]
+    by_password: _ByPassword | None
     cipher: Cipher | None
     iv: bytes
     ciphertext: bytes
@@ -94,28 +109,45 @@ def seal(content: bytes, recipients: Sequence[x509.Certificate], algorithm: Algo
     return bytes(cms.ContentInfo({"content_type": "enveloped_data", "content": data}).dump())
 
 
-def unseal(message: bytes, receiver: Signer) -> Unsealed:
-    """Opens an envelope with the key of `receiver`.
+def unseal(message: bytes, receiver: Signer, password: str | None = None) -> Unsealed:
+    """Opens an envelope with the key of `receiver`, or with the password where that key cannot be encrypted to.
 
     Raises:
         BadReply: it is no envelope, is sealed to somebody else, or does not open.
     """
     with reading("The envelope of the reply"):
         envelope = _read(message)
-    if not isinstance(receiver.key, rsa.RSAPrivateKey):
-        raise BadReply("The reply is sealed, and only an RSA key can open it; sign the request with an RSA key.")
+    if envelope.cipher is None:
+        raise BadReply("The reply is sealed with an algorithm that this client does not know.")
+    try:
+        if isinstance(receiver.key, rsa.RSAPrivateKey):
+            key, transport = _open_with_key(envelope, receiver, receiver.key)
+        else:
+            key, transport = _open_with_password(envelope, password), None
+        content = algorithms.decrypt(envelope.ciphertext, key, envelope.iv, envelope.cipher)
+    except ValueError as fault:
+        raise BadReply("The reply does not open with the key that signed the request, or the challenge.") from fault
+    return Unsealed(content=content, cipher=envelope.cipher, key_transport=transport)
+
+
+def _open_with_key(envelope: _Envelope, receiver: Signer, key: rsa.RSAPrivateKey) -> tuple[bytes, KeyTransport]:
     mine = next((entry for entry in envelope.recipients if entry[0].names(receiver.certificate)), None)
     if mine is None:
         raise BadReply("The reply is sealed to another certificate than the one that signed the request.")
     _, transport, wrapped = mine
-    if transport is None or envelope.cipher is None:
+    if transport is None:
         raise BadReply("The reply is sealed with an algorithm that this client does not know.")
-    try:
-        key = algorithms.unwrap(wrapped, receiver.key, transport)
-        content = algorithms.decrypt(envelope.ciphertext, key, envelope.iv, envelope.cipher)
-    except ValueError as fault:
-        raise BadReply("The reply does not open with the key that signed the request.") from fault
-    return Unsealed(content=content, cipher=envelope.cipher, key_transport=transport)
+    return algorithms.unwrap(wrapped, key, transport), transport
+
+
+def _open_with_password(envelope: _Envelope, password: str | None) -> bytes:
+    """RFC 5652 §6.2.4: PBKDF2 makes a key of the password, and that unwraps the content key (RFC 3211)."""
+    if password is None or envelope.by_password is None:
+        raise BadReply("The reply is sealed, and only an RSA key can open it; sign the request with an RSA key.")
+    sealed = envelope.by_password
+    length = algorithms.content_key_bytes(sealed.cipher)
+    key = algorithms.derive(password.encode(), sealed.salt, sealed.iterations, length, sealed.digest)
+    return algorithms.unwrap_with_key(sealed.wrapped, key, sealed.iv, sealed.cipher)
 
 
 def _recipient(content_key: bytes, recipient: x509.Certificate, transport: KeyTransport) -> Any:
@@ -145,14 +177,35 @@ def _read(message: bytes) -> _Envelope:
     encrypted = data["encrypted_content_info"]
     algorithm = encrypted["content_encryption_algorithm"]
     cipher = _CIPHERS.get(algorithm["algorithm"].native)
+    by_password = [choice.chosen for choice in data["recipient_infos"] if choice.name == "pwri"]
     transported = [choice.chosen for choice in data["recipient_infos"] if choice.name == "ktri"]
     return _Envelope(
         recipients=tuple(
             (read_identifier(entry["rid"]), _transport(entry), entry["encrypted_key"].native) for entry in transported
         ),
+        by_password=_by_password(by_password[0]) if by_password else None,
         cipher=cipher,
         iv=algorithm["parameters"].native if cipher else b"",
         ciphertext=_joined(_elements(encrypted.contents)[2]),
+    )
+
+
+def _by_password(recipient: Any) -> _ByPassword | None:
+    derivation, wrapping = recipient["key_derivation_algorithm"], recipient["key_encryption_algorithm"]
+    if derivation["algorithm"].native != "pbkdf2" or wrapping["algorithm"].native != _PWRI_KEK:
+        return None
+    parameters = derivation["parameters"]
+    kek = wrapping["parameters"].parse(algos.EncryptionAlgorithm)
+    cipher = _CIPHERS.get(kek["algorithm"].native)
+    if cipher is None:
+        return None
+    return _ByPassword(
+        salt=parameters["salt"].native,
+        iterations=parameters["iteration_count"].native,
+        digest=parameters["prf"]["algorithm"].native,
+        cipher=cipher,
+        iv=kek["parameters"].native,
+        wrapped=recipient["encrypted_key"].native,
     )
 
 

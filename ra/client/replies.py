@@ -17,12 +17,12 @@ from ra.client.signed import Signed, read_signed, verify_signed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Success:
-    """Certificates in the order sent, or a CRL, and how they had been sealed."""
+    """Certificates in the order sent, or a CRL, and how they had been sealed: without key transport by a password."""
 
     certificates: tuple[x509.Certificate, ...]
     crl: x509.CertificateRevocationList | None
     cipher: Cipher
-    key_transport: KeyTransport
+    key_transport: KeyTransport | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def _read_result(signed: Signed, request: Request) -> Result:
 
 
 def _open_success(envelope: bytes, request: Request) -> Success:
-    opened = unseal(envelope, request.signer)
+    opened = unseal(envelope, request.signer, request.password)
     bag = read_bag(opened.content, "The content of the reply")
     if not bag.certificates and len(bag.crls) != 1:
         raise BadReply("The reply says SUCCESS but carries neither a certificate nor one CRL.")

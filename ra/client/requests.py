@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography import x509
 
@@ -21,12 +21,13 @@ NONCE_BYTES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A pkiMessage, DER, and what its answer must match."""
+    """A pkiMessage, DER, what its answer must match, and the challenge that opens it where the signer's key cannot."""
 
     message: bytes
     transaction_id: str
     sender_nonce: bytes
     signer: Signer
+    password: str | None = field(default=None, repr=False)
 
 
 def write_request(
@@ -38,6 +39,7 @@ def write_request(
     transaction_id: str,
     algorithm: Algorithms = Algorithms(),  # noqa: B008 - frozen
     sender_nonce: bytes | None = None,
+    password: str | None = None,
     entropy: Entropy = os.urandom,
 ) -> Request:
     """Seals `content` to the recipients and signs it (RFC 8894 §3.1).
@@ -61,6 +63,7 @@ def write_request(
         transaction_id=transaction_id,
         sender_nonce=nonce,
         signer=signer,
+        password=password,
     )
 
 

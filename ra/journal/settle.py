@@ -39,6 +39,7 @@ def issue(
     now: datetime,
     *,
     delivered: bool,
+    keeps_request: bool = False,
     letters: Sequence[NewLetter] = (),
     undelivered_until: datetime | None,
     supersedes: bool = False,
@@ -47,11 +48,12 @@ def issue(
 
     `delivered` when the request is waiting for it; where not, somebody has to look at `undelivered_until` (None: never).
     `supersedes`: the certificate that it renews is to be revoked, once it is delivered.
+    `keeps_request` until it is delivered: the reply is sealed with what is in there.
 
     Raises:
         LostRace: somebody else has taken it up, or settled it.
     """
-    columns = _columns_of(certificate) | ({} if letters else {"request": None})
+    columns = _columns_of(certificate) | ({} if letters or (keeps_request and not delivered) else {"request": None})
     strict = [each.deadline_at for each in letters if each.is_strict]
     if strict:
         path: tuple[State, ...] = (State.ISSUED,)

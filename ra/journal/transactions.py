@@ -17,6 +17,7 @@ from ra.errors import Reason, Refused, Unavailable
 from ra.journal import audit, outbox, statements
 from ra.journal.moves import advance, advance_named, record_outcome
 from ra.journal.outbox import NewLetter
+from ra.journal.purge import wiped
 from ra.journal.records import NewTransaction, RequestIdentity, Transaction
 from ra.journal.states import HELD, OPEN, State, check_first
 from ra.journal.succession import supersede
@@ -159,7 +160,7 @@ def mark_delivered(connection: Connection, which: UUID, now: datetime, *, supers
     delivered = Transaction(**row)
     if supersedes:
         supersede(connection, delivered, now + REDELIVERY)
-    return delivered
+    return wiped(connection, delivered)
 
 
 def _record_word(connection: Connection, kind: str, transaction: Transaction, who: str, now: datetime) -> None:

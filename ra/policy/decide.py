@@ -33,6 +33,7 @@ class Decision:
         contents: rebuilt from the profile's allow-lists, not copied from the CSR.
         profile: its name.
         decided_at: UTC.
+        seals_reply: the reply is sealed with the CSR's challenge, which has to be kept until it is handed out.
 
     Raises:
         TypeError: anybody else tries to make one.
@@ -43,6 +44,7 @@ class Decision:
     grant: Grant
     profile: str
     decided_at: datetime
+    seals_reply: bool = False
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
@@ -87,6 +89,7 @@ def decide(
         else replace(profile, unapproved_extensions="refuse", privileged_extensions="refuse")
     )
     _check_grant(enrolment, grant, profile)
+    _check_reply(enrolment, grant, profile)
     for rule in RULES:
         rule(enrolment, strict)
     return Decision(
@@ -95,6 +98,7 @@ def decide(
         grant=grant,
         profile=profile.name,
         decided_at=now,
+        seals_reply=not enrolment.outer.signer.is_sealed_to,
         seal=_SEAL,
     )
 
@@ -112,6 +116,7 @@ def freeze(decision: Decision) -> bytes:
         "sid": contents.sid,
         "profile": decision.profile,
         "decided_at": decision.decided_at.isoformat(),
+        "seals_reply": decision.seals_reply,
     }
     return json.dumps(said, separators=(",", ":")).encode() + b"\0" + decision.csr
 
@@ -130,7 +135,15 @@ def thaw(frozen: bytes, grant: Grant) -> Decision:
         sid=said["sid"],
     )
     decided_at = datetime.fromisoformat(said["decided_at"])
-    return Decision(csr=csr, contents=contents, grant=grant, profile=said["profile"], decided_at=decided_at, seal=_SEAL)
+    return Decision(
+        csr=csr,
+        contents=contents,
+        grant=grant,
+        profile=said["profile"],
+        decided_at=decided_at,
+        seals_reply=said.get("seals_reply", False),  # a journal of before has none
+        seal=_SEAL,
+    )
 
 
 def _check_grant(enrolment: Enrolment, grant: Grant, profile: Profile) -> None:
@@ -139,6 +152,18 @@ def _check_grant(enrolment: Enrolment, grant: Grant, profile: Profile) -> None:
         raise Refused(Reason.CHALLENGE_REFUSED, "nothing granted this request, and a challenge is required")
     if profile.signer_key == "same" and grant.method != "renewal" and enrolment.outer.signer.spki != enrolment.csr.spki:
         raise Refused(Reason.SIGNER_KEY_DIFFERS)
+
+
+def _check_reply(enrolment: Enrolment, grant: Grant, profile: Profile) -> None:
+    """Whether the reply can be sealed is known before anything is issued. A renewal has no challenge to seal it with."""
+    if enrolment.outer.signer.is_sealed_to:
+        return
+    if not profile.password_recipient or not enrolment.csr.challenge_password:
+        raise Refused(
+            Reason.SIGNER_CANNOT_RECEIVE, "the signer's key is not RSA, and there is no challenge to seal with"
+        )
+    if not grant.is_strong:
+        raise Refused(Reason.SIGNER_CANNOT_RECEIVE, "the signer's key is not RSA, and the challenge could be guessed")
 
 
 def _contents(csr: Csr, profile: Profile, wish: timedelta | None) -> ApprovedContents:

@@ -45,6 +45,8 @@ class Grant:
         attributes: what the validator knows of the device, for policy and audit.
         spend: a one-time secret to spend.
         notify: whom to tell of the outcome.
+        is_strong: the challenge that was presented cannot be guessed (128 bits of entropy), so that a reply may be sealed
+            with it.
         needs_approval: a person decides before the CA is asked.
         validity: how long the certificate is wanted to be valid, by whoever manages the device; never longer than the
             profile allows.
@@ -56,4 +58,5 @@ class Grant:
     spend: Spend | None = None
     notify: tuple[Notify, ...] = ()
     needs_approval: bool = False
+    is_strong: bool = False
     validity: timedelta | None = None

@@ -238,6 +238,11 @@ class Profile:
     get_crl: bool = False
     """Whether a device that holds a certificate of this profile may ask for the CA's CRL (GetCRL)."""
 
+    password_recipient: bool = False
+    """Whether a device may sign with a key that is not RSA, such as EC: the reply is sealed with the challenge then (RFC 8894
+    §3.1). Only with challenges that cannot be guessed: random ones, of `otp` or `static`, with 24 letters and digits at
+    least, or 32 hexadecimal ones."""
+
     next_ca_signed_by_ra: bool = False
     """Whether the RA signs the answer to GetNextCACert where the CA cannot. RFC 8894 §4.7.1 has the CA sign it: a device
     that believes the RA puts its trust for years to come into a key that lies on a server."""

@@ -7,6 +7,7 @@ and decrypted where the profile says so; MD5 and single DES are never produced (
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -26,6 +27,8 @@ from ra.scep.errors import AlgorithmRefused, Malformed
 from ra.scep.names import Cipher, Digest, KeyTransport, Legacy
 
 T = TypeVar("T")
+
+_CHECK_BYTES = 3
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
@@ -260,6 +263,26 @@ def wrap(content_key: bytes, key: RSAPublicKey, transport: KeyTransport) -> byte
         return key.encrypt(content_key, WRAPPINGS[transport])
     except ValueError as error:
         raise AlgorithmRefused("nothing can be encrypted to the recipient's key") from error
+
+
+def derive(password: bytes, salt: bytes, iterations: int, length: int) -> bytes:
+    """PBKDF2 with HMAC-SHA-256 (RFC 8018 §5.2)."""
+    return hashlib.pbkdf2_hmac("sha256", password, salt, iterations, length)
+
+
+def wrap_with_key(
+    content_key: bytes, wrapping_key: bytes, iv: bytes, cipher: Cipher, entropy: Callable[[int], bytes]
+) -> bytes:
+    """A content key, encrypted twice over with another key (RFC 3211 §2.3.1), so that every bit depends on every other."""
+    check = bytes(each ^ 0xFF for each in content_key[:_CHECK_BYTES])
+    block_bytes = BLOCK_BYTES[cipher]
+    formatted = bytes((len(content_key),)) + check + content_key
+    # Padded to whole blocks, and to two at least.
+    padded_bytes = max(2 * block_bytes, -(-len(formatted) // block_bytes) * block_bytes)
+    formatted += entropy(padded_bytes - len(formatted))
+    encryptor = _cbc(wrapping_key, iv, cipher).encryptor()
+    once = encryptor.update(formatted)
+    return encryptor.update(once) + encryptor.finalize()  # the IV of the second pass is the last block of the first
 
 
 def verify(signature: bytes, message: bytes, key: PublicKey, algorithm: SignatureAlgorithm, digest: Digest) -> None:

@@ -215,7 +215,12 @@ def _envelope_oddities(envelope: Envelope | None) -> tuple[str, ...]:
 
 
 def read_inner(
-    outer: Outer, identities: Sequence[Identity], legacy: frozenset[Legacy], entropy: Callable[[int], bytes]
+    outer: Outer,
+    identities: Sequence[Identity],
+    legacy: frozenset[Legacy],
+    entropy: Callable[[int], bytes],
+    *,
+    password_recipient: bool = False,
 ) -> Request:
     """What a request asks for, decrypted unless it is a CertPoll.
 
@@ -231,6 +236,7 @@ def read_inner(
         identities: newest first.
         legacy: what the profile lets in.
         entropy: that many random bytes.
+        password_recipient: whether a reply may be sealed with the challenge where the signer's key is not RSA.
 
     Raises:
         SignerCannotReceive: (2), a public fact.
@@ -240,7 +246,8 @@ def read_inner(
     header = outer.header
     if header.message_type is MessageType.CERT_POLL:  # (1)
         return CertPoll(outer=outer, sealing=_read_poll_sealing(outer, legacy))
-    _check_signer_can_receive(outer)  # (2)
+    if not (password_recipient and _may_receive_by_password(outer)):
+        _check_signer_can_receive(outer)  # (2)
     if outer.envelope is None:
         raise BadInner("there is no envelope that parses", header)
     try:
@@ -262,6 +269,12 @@ def _read_poll_sealing(outer: Outer, legacy: frozenset[Legacy]) -> Sealing | Non
     except ScepError:
         return None
     return sealing
+
+
+def _may_receive_by_password(outer: Outer) -> bool:
+    """An enrolment has a challenge, and a query has none."""
+    is_enrolment = outer.header.message_type in {MessageType.PKCS_REQ, MessageType.RENEWAL_REQ}
+    return is_enrolment and not outer.signer.is_sealed_to
 
 
 def _check_signer_can_receive(outer: Outer) -> None:

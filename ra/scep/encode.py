@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ra.scep import ciphers
 from ra.scep.ber import tlv
-from ra.scep.enveloped import seal
+from ra.scep.enveloped import seal, seal_with_password
 from ra.scep.errors import AlgorithmRefused
 from ra.scep.header import Header
 from ra.scep.keys import Identity, Signer
@@ -29,6 +29,7 @@ def write_reply(
     *,
     recipient: SignerCertificate | None = None,
     sealing: Sealing | None = None,
+    password: str | None = None,
     legacy: frozenset[Legacy],
 ) -> bytes:
     """A CertRep, DER (RFC 8894 §3.3.2).
@@ -44,15 +45,16 @@ def write_reply(
         header: of the request.
         identity: signs; the one that the request addressed.
         entropy: that many random bytes.
-        recipient: the request's signer, whose key is RSA; needed for SUCCESS.
+        recipient: the request's signer; needed for SUCCESS.
         sealing: how the request was sealed; None (a CertPoll was not opened) means as RFC 8894 §2.9 has it.
+        password: the challenge, to seal SUCCESS with where the recipient's key is not RSA (§3.1).
         legacy: what the profile lets in.
 
     Raises:
-        AlgorithmRefused: SUCCESS, and no recipient whose key can be sealed to; `read_inner` lets none such through.
+        AlgorithmRefused: SUCCESS, no password, and no recipient whose key can be sealed to; `read_inner` lets none such through.
     """
     return write_signed(
-        _content(reply, entropy, recipient, sealing, legacy),  # (2)
+        _content(reply, entropy, recipient, sealing, password=password, legacy=legacy),  # (2)
         attributes=_attributes(reply, header, entropy),  # (1)
         signer=identity.signer,
         digest=ciphers.reply_digest(header.digest, legacy),
@@ -96,18 +98,24 @@ def _content(
     entropy: Callable[[int], bytes],
     recipient: SignerCertificate | None,
     sealing: Sealing | None,
+    *,
+    password: str | None,
     legacy: frozenset[Legacy],
 ) -> bytes:
     if isinstance(reply, Refusal | Deferral):
         return b""
-    if recipient is None or not isinstance(recipient.public_key, RSAPublicKey):
-        raise AlgorithmRefused("nothing can be sealed without a recipient's RSA key")
+    content = certs_only(reply.certificates) if isinstance(reply, Issuance) else crl_only(reply.crl)
     sealing = sealing or _MANDATORY
+    cipher = ciphers.reply_cipher(sealing.cipher, legacy)
+    if recipient is None or not isinstance(recipient.public_key, RSAPublicKey):
+        if recipient is None or not password:
+            raise AlgorithmRefused("nothing can be sealed without a recipient's RSA key, or a password")
+        return seal_with_password(content, password=password.encode(), cipher=cipher, entropy=entropy)
     return seal(
-        certs_only(reply.certificates) if isinstance(reply, Issuance) else crl_only(reply.crl),
+        content,
         recipient=recipient.certificate_id,
         key=recipient.public_key,
-        cipher=ciphers.reply_cipher(sealing.cipher, legacy),
+        cipher=cipher,
         transport=sealing.key_transport,
         entropy=entropy,
     )

@@ -1,6 +1,7 @@
 """EnvelopedData: read, opened with one private operation that tells nothing, and sealed.
 
-RFC 5652 §6, RFC 8894 §3.2.2 (pkcsPKIEnvelope). PasswordRecipientInfo (RFC 8894 §3.1) is not read.
+RFC 5652 §6, RFC 8894 §3.2.2 (pkcsPKIEnvelope). PasswordRecipientInfo (RFC 8894 §3.1) is written, and not read: it is for
+recipients whose key cannot be encrypted to, and the RA's can.
 """
 
 from __future__ import annotations
@@ -21,10 +22,18 @@ from ra.scep.names import Cipher, Digest, KeyTransport, Oid
 MAX_RECIPIENTS = 16
 MIN_SEALING_BITS = 1024
 
+PBKDF2_ITERATIONS = 10_000
+"""A few milliseconds, for the device too."""
+
 _SEQUENCE, _SET, _OCTET_STRING = 0x30, 0x31, 0x04
 _WHOLE_CONTENT, _SPLIT_CONTENT = 0x80, 0xA0
-_INTEGER_0 = asn1.encode_integer(0)
+_INTEGER_0, _INTEGER_3 = asn1.encode_integer(0), asn1.encode_integer(3)
 _NULL = tlv(0x05)
+_PASSWORD_RECIPIENT = 0xA3
+_PBKDF2, _PWRI_KEK = "1.2.840.113549.1.5.12", "1.2.840.113549.1.9.16.3.9"
+_HMAC_SHA256 = tlv(_SEQUENCE, asn1.encode_oid("1.2.840.113549.2.9"), _NULL)
+_WRAPPING = Cipher.AES256_CBC
+_SALT_BYTES = 16
 _DATA = asn1.encode_oid(Oid.DATA)
 _ENVELOPED_DATA = asn1.encode_oid(Oid.ENVELOPED_DATA)
 _P_SPECIFIED = "1.2.840.113549.1.1.9"
@@ -184,7 +193,7 @@ def seal(
     Raises:
         AlgorithmRefused: `key` is one that nothing can be encrypted to, such as one with an even modulus.
     """
-    content_key, iv = entropy(ciphers.KEY_BYTES[cipher]), entropy(ciphers.BLOCK_BYTES[cipher])
+    content_key = entropy(ciphers.KEY_BYTES[cipher])
     transport = _fitting(transport, key, len(content_key))
     wrapped = ciphers.wrap(content_key, key, transport)
     recipient_info = tlv(
@@ -194,14 +203,53 @@ def seal(
         _transport_algorithm(transport),
         tlv(_OCTET_STRING, wrapped),
     )
+    return _enveloped(content, content_key, cipher, entropy, recipient_info=recipient_info, version=_INTEGER_0)
+
+
+def seal_with_password(content: bytes, *, password: bytes, cipher: Cipher, entropy: Callable[[int], bytes]) -> bytes:
+    """ContentInfo with EnvelopedData for whoever knows the password (RFC 8894 §3.1, RFC 5652 §6.2.4), DER.
+
+    The iterations do not make up for a password that can be guessed: it has 128 bits of entropy, or is not used.
+    """
+    content_key, salt = entropy(ciphers.KEY_BYTES[cipher]), entropy(_SALT_BYTES)
+    iv = entropy(ciphers.BLOCK_BYTES[_WRAPPING])
+    wrapping_key = ciphers.derive(password, salt, PBKDF2_ITERATIONS, ciphers.KEY_BYTES[_WRAPPING])
+    wrapped = ciphers.wrap_with_key(content_key, wrapping_key, iv, _WRAPPING, entropy)
+    pbkdf2 = tlv(_SEQUENCE, tlv(_OCTET_STRING, salt), asn1.encode_integer(PBKDF2_ITERATIONS), _HMAC_SHA256)
+    recipient_info = tlv(
+        _PASSWORD_RECIPIENT,
+        _INTEGER_0,
+        tlv(0xA0, asn1.encode_oid(_PBKDF2), pbkdf2),
+        tlv(_SEQUENCE, asn1.encode_oid(_PWRI_KEK), _cipher_algorithm(_WRAPPING, iv)),
+        tlv(_OCTET_STRING, wrapped),
+    )
+    # RFC 5652 §6.1: with a PasswordRecipientInfo the version is 3.
+    return _enveloped(content, content_key, cipher, entropy, recipient_info=recipient_info, version=_INTEGER_3)
+
+
+def _enveloped(
+    content: bytes,
+    content_key: bytes,
+    cipher: Cipher,
+    entropy: Callable[[int], bytes],
+    *,
+    recipient_info: bytes,
+    version: bytes,
+) -> bytes:
+    iv = entropy(ciphers.BLOCK_BYTES[cipher])
     content_info = tlv(
         _SEQUENCE,
         _DATA,
-        tlv(_SEQUENCE, asn1.encode_oid(ciphers.CIPHER_OIDS[cipher]), tlv(_OCTET_STRING, iv)),
+        _cipher_algorithm(cipher, iv),
         tlv(_WHOLE_CONTENT, ciphers.encrypt(content, content_key, iv, cipher)),
     )
-    enveloped_data = tlv(_SEQUENCE, _INTEGER_0, tlv(_SET, recipient_info), content_info)
+    enveloped_data = tlv(_SEQUENCE, version, tlv(_SET, recipient_info), content_info)
     return tlv(_SEQUENCE, _ENVELOPED_DATA, tlv(0xA0, enveloped_data))
+
+
+def _cipher_algorithm(cipher: Cipher, iv: bytes) -> bytes:
+    """AlgorithmIdentifier, DER."""
+    return tlv(_SEQUENCE, asn1.encode_oid(ciphers.CIPHER_OIDS[cipher]), tlv(_OCTET_STRING, iv))
 
 
 def _fitting(transport: KeyTransport, key: RSAPublicKey, content_key_bytes: int) -> KeyTransport:

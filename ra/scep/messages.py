@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
 from ra.scep.ciphers import PublicKey
 from ra.scep.csr import Csr
 from ra.scep.enveloped import Envelope
@@ -31,6 +33,11 @@ class SignerCertificate:
     subject: bytes
     spki: bytes
     public_key: PublicKey
+
+    @property
+    def is_sealed_to(self) -> bool:
+        """Whether its key is of the kind that can be encrypted to (RFC 8894 §3.1)."""
+        return isinstance(self.public_key, RSAPublicKey)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from ra.service.endpoint import Endpoint
 from ra.service.renew import can_renew
 
 
-def capabilities(endpoint: Endpoint, *, has_next_ca: bool) -> bytes:
+def capabilities(endpoint: Endpoint, *, has_next_ca: bool = False) -> bytes:
     """The tokens of GetCACaps: only what this profile serves, and what it is told to say beside.
 
     AES, POSTPKIOperation and SHA-256 are implied by SCEPStandard, but without them jscep falls back to DES and MD5 (Q25).

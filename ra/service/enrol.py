@@ -76,8 +76,13 @@ class Enrolments:
     async def _authenticate(
         self, endpoint: Endpoint, request: Enrolment, origin: Origin | None, arrived_at: datetime
     ) -> Grant:
-        """A valid certificate of ours waives the challenge, whatever challenge is sent along (RFC 8894 §2.4)."""
-        waived = None if origin is None else await self._renewals.waive(endpoint, request, origin, self._clock.now())
+        """A valid certificate of ours waives the challenge, whatever challenge is sent along (RFC 8894 §2.4).
+
+        Not where the reply has to be sealed with the challenge: then it is asked for, and looked at.
+        """
+        waived = None
+        if origin is not None and request.outer.signer.is_sealed_to:
+            waived = await self._renewals.waive(endpoint, request, origin, self._clock.now())
         if isinstance(waived, Grant):
             return waived
         if endpoint.validator is None:

@@ -178,6 +178,7 @@ class Issuing:
                 certificate,
                 now,
                 delivered=is_awaited,
+                keeps_request=decision.seals_reply,
                 letters=letters,
                 undelivered_until=self.undelivered_until(transaction.profile, now),
                 supersedes=transaction.renews is not None and self._revokes_on_replace(transaction.profile),

@@ -123,7 +123,9 @@ class PkiOperation:
         if find_addressed(endpoint.identities, outer.header) is None:
             await endpoint.ring.look()
         identities = endpoint.identities
-        read = partial(read_inner, outer, identities, endpoint.profile.legacy, self._entropy)
+        profile = endpoint.profile
+        by_password = profile.password_recipient
+        read = partial(read_inner, outer, identities, profile.legacy, self._entropy, password_recipient=by_password)
         return await _done(read, find_addressed(identities, outer.header))
 
     async def _carry_out(self, endpoint: Endpoint, request: Request, arrived_at: datetime) -> Told:
@@ -146,6 +148,7 @@ class PkiOperation:
             self._entropy,
             recipient=request.outer.signer,
             sealing=request.sealing,
+            password=request.csr.challenge_password if isinstance(request, Enrolment) else told.password,
             legacy=endpoint.profile.legacy,
         )
         body = await _done(write, identity)

@@ -7,12 +7,18 @@ predictable, so it alone is never trusted. The content of a CertPoll is not decr
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from ra.errors import Reason, Refused
 from ra.journal.database import Journal
+from ra.journal.records import Transaction
+from ra.journal.sealing import JournalKey
+from ra.journal.states import State
 from ra.journal.transactions import find
+from ra.scep.csr import read_csr
 from ra.scep.messages import CertPoll
 from ra.service.endpoint import Endpoint
+from ra.service.kept import decision_of
 from ra.service.ports import Clock
 from ra.service.replies import Told, deliver
 
@@ -20,8 +26,9 @@ from ra.service.replies import Told, deliver
 class Polls:
     """Answers CertPoll."""
 
-    def __init__(self, *, journal: Journal, clock: Clock) -> None:
+    def __init__(self, *, journal: Journal, key: JournalKey, clock: Clock) -> None:
         self._journal = journal
+        self._key = key
         self._clock = clock
 
     async def poll(self, endpoint: Endpoint, request: CertPoll) -> Told:
@@ -39,4 +46,16 @@ class Polls:
         )
         if transaction is None:
             raise Refused(Reason.TRANSACTION_UNKNOWN)
-        return await deliver(self._journal, endpoint, transaction, self._clock.now())
+        if request.outer.signer.is_sealed_to or transaction.state is not State.RELEASED:
+            return await deliver(self._journal, endpoint, transaction, self._clock.now())
+        password = self._password(transaction)  # delivery wipes it
+        return replace(await deliver(self._journal, endpoint, transaction, self._clock.now()), password=password)
+
+    def _password(self, transaction: Transaction) -> str:
+        """The challenge that the reply is sealed with. A device that lost it comes back with its request, and the challenge."""
+        if transaction.request is None:
+            raise Refused(Reason.SIGNER_CANNOT_RECEIVE, "the challenge that the reply is sealed with is kept no longer")
+        password = read_csr(decision_of(self._key, transaction).csr).challenge_password
+        if not password:
+            raise Refused(Reason.SIGNER_CANNOT_RECEIVE, "the request had no challenge to seal the reply with")
+        return password

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ra.errors import Reason, Refused
@@ -20,6 +20,8 @@ class Told:
 
     reply: Reply
     detail: str = ""
+    password: str | None = field(default=None, repr=False)
+    """What to seal the reply with, where the signer's key cannot be encrypted to."""
 
 
 def tell(endpoint: Endpoint, transaction: Transaction) -> Told:

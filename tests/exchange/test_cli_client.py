@@ -202,6 +202,19 @@ def test_the_next_ca_is_shown_signed_by_the_present_one(ra_server: RunningRa, tm
     subprocess.run([*verify, "-CAfile", str(ra_server.ca_certificate)], capture_output=True, check=True)
 
 
+@pytest.mark.parametrize("key_type", ["ec:p256", "ec:p384"])
+def test_a_device_without_rsa_enrols_where_the_profile_seals_with_the_challenge(
+    ra_server: RunningRa, tmp_path: Path, capsys: Output, key_type: str
+) -> None:
+    url, options = ra_server.url_of("complete"), ("--key-type", key_type, "--by-password")
+
+    answer = answer_of(enrol(ra_server, tmp_path / "device", "--url", url, *options), capsys)
+
+    assert "issued" == answer["status"]
+    assert 1 == run(enrol(ra_server, tmp_path / "other", *options))
+    assert "BAD_ALG" in capsys.readouterr().err
+
+
 def test_what_is_pending_is_kept_for_its_owner_and_read_back(tmp_path: Path) -> None:
     key = device.own_key(tmp_path, "rsa:2048")
     assert isinstance(key, rsa.RSAPrivateKey)

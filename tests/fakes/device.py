@@ -40,12 +40,13 @@ def next_key() -> rsa.RSAPrivateKey:
 
 @dataclass
 class Device:
-    """One device. `certificate` signs requests where it is set (renewal), a self-signed one otherwise."""
+    """One device. `password` opens the answers where its key is not RSA. `certificate` signs requests where it is set (renewal), a self-signed one otherwise."""
 
     subject: str = "CN=device.example,O=Example"
     key: Key = field(default_factory=next_key)
     algorithms: Algorithms = field(default_factory=Algorithms)
     certificate: x509.Certificate | None = None
+    password: str | None = None
     request: Request | None = None
     ca: CaCertificates | None = None
 
@@ -121,6 +122,7 @@ class Device:
             transaction_id=transaction_id or key_transaction_id(self.key),
             algorithm=self.algorithms,
             sender_nonce=sender_nonce,
+            password=self.password,
         )
         return self.request.message
 

@@ -42,6 +42,7 @@ challenge = "shared"
 preset = "strongswan-old"
 get_cert = "own"
 get_crl = true
+password_recipient = true
 
 [profiles.renewing]
 ca_id = 4

@@ -60,7 +60,7 @@ def test_a_secret_is_granted_and_is_to_be_spent() -> None:
     granted = verdict(validator())
 
     spend = Spend(key=a_one_time_secret().key, expires_at=a_one_time_secret().expires_at + DECIDED_AFTER)
-    assert Grant(method="lab", label="printer", spend=spend) == granted
+    assert Grant(method="lab", label="printer", spend=spend, is_strong=True) == granted
 
 
 @pytest.mark.parametrize("typed", [SECRET.lower(), SECRET.replace("-", ""), SECRET.replace("-", " "), f" {SECRET} "])

@@ -41,6 +41,16 @@ def test_each_of_the_secrets_is_granted_under_its_label() -> None:
     assert [Grant(method="shared", label="first"), Grant(method="shared", label="second")] == verdicts
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("P8eSY7CTpckSzgF2SQoxCJZ", False), ("P8eSY7CTpckSzgF2SQoxCJZK", True), ("ab" * 15, False), ("ab" * 16, True)],
+)
+def test_a_long_secret_is_one_that_a_reply_may_be_sealed_with(value: str, *, expected: bool) -> None:
+    static = validator(secret("long", "env:LONG"), services=FakeServices({"env:LONG": value}))
+
+    assert Grant(method="shared", label="long", is_strong=expected) == verdict(static, value)
+
+
 @pytest.mark.parametrize("challenge", ["", " ", FIRST[:-1], FIRST + " ", FIRST + "\n", FIRST.upper(), "file:first.txt"])
 def test_anything_else_is_denied(challenge: str) -> None:
     denied = verdict(validator(), challenge)

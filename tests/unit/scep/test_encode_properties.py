@@ -112,7 +112,13 @@ def said(result: replies.Result) -> tuple[object, ...]:
         case replies.Success():
             certificates = tuple(each.public_bytes(Encoding.DER) for each in result.certificates)
             crl = result.crl.public_bytes(Encoding.DER) if result.crl is not None else None
-            return ("success", certificates, crl, result.cipher.value, result.key_transport.value)
+            return (
+                "success",
+                certificates,
+                crl,
+                result.cipher.value,
+                result.key_transport and result.key_transport.value,
+            )
         case replies.Pending():
             return ("pending",)
         case replies.Failure():

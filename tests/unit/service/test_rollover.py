@@ -16,6 +16,7 @@ from ra.policy.profile import Profile
 from ra.scep.encode import next_ca_response
 from ra.service.describe import ca_certificate_message, capabilities
 from ra.service.endpoint import Endpoint
+from ra.service.ring import Ring
 from ra.service.rollover import REFRESH, NoNextCa, Rollover, check_next_chain, insist_on_next_ca
 from tests.fakes import pki
 from tests.fakes.assembled import Counts, identity
@@ -59,7 +60,7 @@ def served(ca: LeavingCa, clock: FakeClock, *, next_ca: tuple[bytes, ...] = (), 
         ca_id=1,
         backend=replace(backend(ca, CA, clock), next_ca=next_ca),
         validator=None,
-        identities=(identity(CA),),
+        ring=Ring.of(identity(CA)),
     )
 
 
