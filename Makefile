@@ -5,7 +5,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 N ?= 200
 
-.PHONY: help run test demo check bench crash rows herd pollers connectors format schema peers .venv clean
+.PHONY: help run test demo check bench crash rows herd pollers connectors wave format schema peers .venv clean
 help:
 	@echo "make run     an RA with a CA of its own; prints the enrolment URL and the challenge"
 	@echo "make test    the test suite"
@@ -16,6 +16,7 @@ help:
 	@echo "make rows    how long it takes to start with, and to search, a journal of 100,000 transactions"
 	@echo "make herd    10,000 devices enrol within a minute, before a slow CA"
 	@echo "make connectors  what the RA adds to a CA: time and rate, beside the connector alone"
+	@echo "make wave    5,000 devices enrol by challenges of a simulated Intune that takes 0.3 s for an answer"
 	@echo "make pollers 10,000 open connections poll, 1,000 times a second"
 
 run: .venv/runtime.stamp
@@ -36,6 +37,9 @@ check: .venv
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 
+wave: .venv
+	$(BIN)/python -m benchmarks.intune
+
 bench: .venv
 	$(BIN)/python -m benchmarks.enrolment
 
@@ -54,6 +58,7 @@ schema: .venv
 	$(BIN)/python docs/configuration.py > docs/configuration.md
 	$(BIN)/python docs/events.py
 	$(BIN)/python docs/states.py
+	$(BIN)/python docs/intune.py
 
 peers:
 	.ci/peers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -53,8 +53,8 @@ class Prepared:
     cert_poll: bytes
 
 
-def prepare(count: int, ca: bytes, challenge: str) -> list[Prepared]:
-    """PKCSReq and CertPoll of so many devices, for whoever answered GetCACert with `ca`."""
+def prepare(count: int, ca: bytes, challenge: str | Sequence[str]) -> list[Prepared]:
+    """PKCSReq and CertPoll of so many devices, for whoever answered GetCACert with `ca`; a challenge for all, or one each."""
     signers()  # made once, before several processes would
     print(f"preparing the messages of {count} devices", flush=True)
     with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
@@ -92,13 +92,19 @@ def signers() -> list[Signer]:
     return [Signer(key=key, certificate=self_signed(key, subject, now, index)) for index, key in enumerate(keys, 1)]
 
 
-def _prepare(numbers: range, ca: bytes, challenge: str) -> list[Prepared]:
+def subject_of(number: int) -> str:
+    """What a device calls itself."""
+    return f"CN=device-{number:06d},O=Benchmark"
+
+
+def _prepare(numbers: range, ca: bytes, challenge: str | Sequence[str]) -> list[Prepared]:
     authority = read_ca_certificates(ca)
-    return [_prepared(number, authority, challenge) for number in numbers]
+    each = [challenge] * numbers.stop if isinstance(challenge, str) else challenge
+    return [_prepared(number, authority, each[number]) for number in numbers]
 
 
 def _prepared(number: int, ca: CaCertificates, challenge: str) -> Prepared:
-    key, subject = ec.generate_private_key(ec.SECP256R1()), read_subject(f"CN=device-{number:06d},O=Benchmark")
+    key, subject = ec.generate_private_key(ec.SECP256R1()), read_subject(subject_of(number))
     signer, nonce, transaction_id = number % SIGNERS, os.urandom(NONCE_BYTES), f"{number:032x}"
     seal = partial(
         write_request,

@@ -124,11 +124,14 @@ async def _of_health(subject: str, connector: Connector, now: datetime) -> Findi
 async def _validator(configuration: Configuration, name: str, surroundings: Surroundings) -> Finding:
     warnings: list[str] = []
     validator = await connect_validator(configuration, name, surroundings, KeptSecrets(), warnings.append)
-    await validator.aclose()
+    try:
+        reached = await validator.reach()
+    finally:
+        await validator.aclose()
     subject = f"challenges.{name}"
     if warnings:
         return Finding(subject=subject, verdict=Verdict.WARNING, detail="; ".join(warnings))
-    return Finding(subject=subject, verdict=Verdict.OK, detail="its options and secrets can be read")
+    return Finding(subject=subject, verdict=Verdict.OK, detail=reached or "its options and secrets can be read")
 
 
 async def _identities(

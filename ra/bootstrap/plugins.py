@@ -88,6 +88,7 @@ async def connect_validator(
         warn=lambda sentence: warn(f"{table}: {sentence}"),
         report=partial(_log_report, name),
         one_time=one_time,
+        sleep=surroundings.clock.sleep,
         reached=surroundings.reached,
     )
     with naming(table):

@@ -19,6 +19,7 @@ import structlog
 from ra import __version__
 from ra.bootstrap.checks import read_api_keys
 from ra.bootstrap.clock import SystemClock
+from ra.bootstrap.errands import errands_of
 from ra.bootstrap.front import Front, build_front
 from ra.bootstrap.journal import disk_of, opened
 from ra.bootstrap.plugins import Surroundings, one_time_offers
@@ -116,10 +117,10 @@ async def _listeners(
         notice_seconds=notice_seconds,
     )
     _run(stack, metrics, partial(work.refusals.run, clock.sleep))
-    _run(stack, metrics, work.admission.watch)
     _run(stack, metrics, partial(_end_with_the_writer, journal, clock))
     _run(stack, metrics, _housekeeping(configuration, journal, key, clock).run)
     await _keep_identities(stack, metrics, front, journal=journal, key=key, clock=clock)
+    _run(stack, metrics, errands_of(front.validators, journal, clock).run)
     _work_until_the_end(stack, metrics, work, front.backends)
 
     services = Services(
@@ -184,6 +185,7 @@ def _work_until_the_end(
         stack.push_async_callback(drain)
     for backend in backends.values():  # whoever waits for a CA is in the journal, and is taken up after the start
         stack.callback(backend.gate.stop)
+    _run(stack, metrics, work.admission.watch)
     _run(stack, metrics, work.sweeper.run)
     _run(stack, metrics, work.deliveries.run)
 

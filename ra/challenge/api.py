@@ -21,7 +21,8 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from string import hexdigits
 from typing import Protocol, runtime_checkable
@@ -187,4 +188,59 @@ class Notifier(Protocol):
 
         At least once: `notice.id` is the same on every attempt. An exception counts as Unavailable. Where a certificate
         waits for the notice, a Deny has it revoked.
+        """
+
+
+class Revocation(Enum):
+    """How far the revocation of a certificate is."""
+
+    NOT_OURS = "not ours"
+    """The validator has let no such certificate in."""
+    UNDER_WAY = "under way"
+    """It is committed and will be carried out; the CA has not confirmed it yet."""
+    DONE = "done"
+
+
+class Certificates(Protocol):
+    """The certificates of the requests that one validator has let in."""
+
+    async def revoke(self, serial: str, why: str) -> Revocation:
+        """Has a certificate revoked; asking again does no harm.
+
+        `serial` is in hex, with or without leading zeros and colons, or decimal: as whoever asks has kept it.
+
+        Raises:
+            Unavailable: the journal cannot be asked.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """Something that a validator does again and again beside the requests, in one process at a time.
+
+    An Unavailable that it raises puts it off until it is due again.
+    """
+
+    name: str
+    every: timedelta
+    run: Callable[[Certificates], Awaitable[None]]
+
+
+@runtime_checkable
+class Errands(Protocol):
+    """What a Validator is beside, when it has errands."""
+
+    @property
+    def errands(self) -> tuple[Errand, ...]: ...
+
+
+@runtime_checkable
+class Reaching(Protocol):
+    """What a Validator is beside, when it asks somebody else and can try that without a request."""
+
+    async def reach(self) -> str:
+        """Tries it; what was found, in a sentence.
+
+        Raises:
+            Unavailable: it does not work; the message says what is missing.
         """

@@ -24,7 +24,10 @@ from ra.challenge.api import (
     Accepted,
     Attempt,
     Deny,
+    Errand,
+    Errands,
     Notifier,
+    Reaching,
     Receipt,
     Unavailable,
     Validator,
@@ -90,6 +93,14 @@ class Checked:
     @property
     def demands_challenge_on_renewal(self) -> bool:
         return demands_challenge_on_renewal(self.validator)
+
+    @property
+    def errands(self) -> tuple[Errand, ...]:
+        return self.validator.errands if isinstance(self.validator, Errands) else ()
+
+    async def reach(self) -> str | None:
+        """As Reaching.reach; None where nobody is asked."""
+        return await self.validator.reach() if isinstance(self.validator, Reaching) else None
 
     async def notify(self, notice: Notice) -> Receipt:
         """As Notifier.notify; whatever the validator raises or returns, only Accepted is Accepted."""

@@ -32,13 +32,14 @@ COMMANDS = {
     "why": "Say why requests were refused lately, and what is to be done about it.",
     "otp": "Mint one-time secrets, list them, withdraw them.",
     "keys": "Say how the RA's own keys and certificates stand; have one followed by another.",
+    "intune": "Take over the settings of another Intune connector.",
     "outbox": "List what is still to be told to somebody, and have what was given up tried again.",
     "audit": "Find out whether the audit was changed; hand it on to others.",
     "backup": "Write the journal into a file, while the service runs.",
     "restore": "Fill an empty database from a backup.",
     "db": "Bring the journal's tables up to date, or move them to another database.",
     "bench": "Enrol many devices and measure.",
-    "simulate": "Serve as Vault would, with a CA in memory: to try a set-up.",
+    "simulate": "Serve as Vault, EJBCA or Intune would, all in memory: to try a set-up.",
 }
 """Each is one file beside this one, and is imported when it is asked for: help is quick, and `serve` stays small."""
 

@@ -22,6 +22,7 @@ from ra.errors import Misconfigured, RaError
 from ra.settings.model import Address, read_address
 from ra.simulate.ejbca import AUTHORITY, BASE, END_ENTITY_PROFILE, PROFILE, RA_PROFILE, SIGNING_PROFILE, SimulatedEjbca
 from ra.simulate.ejbca.tls import TlsFiles, write_tls
+from ra.simulate.intune import CLIENT_ID, TENANT, SimulatedIntune
 from ra.simulate.jamf import Computer, SimulatedJamf, challenge_event
 from ra.simulate.vault import ISSUER, MOUNT, RA_ROLE, ROLE, SIGNING_ROLE, SimulatedVault
 
@@ -87,6 +88,40 @@ def ejbca(
         }
         show(block, _toml("ejbca", block), as_json=as_json)
         uvicorn.Server(_config(simulated.faults, files)).run(sockets=[listener])
+
+
+@command.command()
+def intune(
+    listen: Annotated[str, typer.Option("--listen", help="HOST:PORT.")] = "127.0.0.1:8090",
+    secret: Annotated[Path, typer.Option("--secret", help="File that the client secret is written to.")] = Path(
+        "intune.secret"
+    ),
+    delay_seconds: Annotated[float, typer.Option("--delay", help="Before each answer, in seconds.", min=0)] = 0.0,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Entra, Graph and Intune's SCEP and revocation services, on one address.
+
+    /simulator/challenge?subject=CN=device-7 makes a challenge, POST /simulator/revoke?serial=… asks for a revocation,
+    /simulator/heard and /simulator/revocations show what scep-ra has said.
+    """
+    address = _address(listen)
+    simulated = SimulatedIntune(now=SystemClock().now, entropy=secrets.token_bytes)
+    simulated.delay_seconds = delay_seconds
+    with bind("listen", address) as listener:
+        _keep(secret, simulated.entra.client_secret)
+        block = {
+            "type": "intune",
+            "tenant": TENANT,
+            "client_id": CLIENT_ID,
+            "credential": {"method": "secret", "client_secret": f"file:{secret.absolute()}"},
+            "authority": f"http://{address}",
+            "graph_url": f"http://{address}",
+            "allowed_hosts": [address.host],
+        }
+        hint = f"# curl 'http://{address}/simulator/challenge?subject=CN=device-7' prints a challenge."
+        show(block, f"{_toml('intune', block, 'challenges')}\n{hint}\n", as_json=as_json)
+        uvicorn.Server(_config(simulated.faults)).run(sockets=[listener])
 
 
 @command.command()

@@ -21,6 +21,7 @@ class Faults:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._waiting: list[_Fault] = []
+        self._standing: list[_Fault] = []
 
     def at_next(self, path: str, answer: Response | None = None, *, after_work: bool = False) -> None:
         """The next request whose path contains `path` gets this answer, or none at all until it gives up.
@@ -28,6 +29,14 @@ class Faults:
         After the work, the request is carried out first, and only its answer is lost.
         """
         self._waiting.append(_Fault(path, answer, after_work))
+
+    def always(self, path: str, answer: Response | None = None) -> None:
+        """Every request whose path contains `path` gets this answer, or none at all, until `end`."""
+        self._standing.append(_Fault(path, answer, after_work=False))
+
+    def end(self) -> None:
+        """What was wrong always is so no longer."""
+        self._standing.clear()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         fault = self._taken(scope["path"])
@@ -46,7 +55,8 @@ class Faults:
         found = next((each for each in self._waiting if each.path in path), None)
         if found is not None:
             self._waiting.remove(found)
-        return found
+            return found
+        return next((each for each in self._standing if each.path in path), None)
 
 
 async def _swallow(_message: Message) -> None:

@@ -17,17 +17,21 @@ verdict: the device is told to come back, never that it was refused.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
+import structlog
+
 from connectors.api import Services as TransportServices
-from ra.challenge.api import Accepted, Attempt, Deny, Receipt, Services, Unavailable, Verdict
+from ra.challenge.api import Accepted, Attempt, Certificates, Deny, Errand, Receipt, Services, Unavailable, Verdict
 from ra.challenge.intune.actions import failure, success, validation
 from ra.challenge.intune.answers import CodeAnswer
 from ra.challenge.intune.codes import PASSWORD_MISSING, SUCCESS, meaning_of, told
-from ra.challenge.intune.credentials import credential_of, expiry_warning
+from ra.challenge.intune.credentials import Credential, credential_of, expiry_warning
 from ra.challenge.intune.flights import Flights
 from ra.challenge.intune.kept import KeptGrants, key_of
 from ra.challenge.intune.options import Options
+from ra.challenge.intune.revocation import Revoker
 from ra.challenge.intune.session import Request, Session
 from ra.challenge.intune.validity import wished_validity
 from ra.errors import Unavailable as NotNow
@@ -40,10 +44,11 @@ __all__ = ["Intune", "Options", "connect"]
 class Intune:
     """Grants what Intune says yes to."""
 
-    def __init__(self, options: Options, session: Session, services: Services) -> None:
+    def __init__(self, options: Options, credential: Credential, session: Session, services: Services) -> None:
         self._options = options
         self._session = session
         self._services = services
+        self._credential = credential
         self._kept = KeptGrants()
         self._flights: Flights[Verdict] = Flights()
 
@@ -94,6 +99,22 @@ class Intune:
         detail = f"{told(answer.code)} (client-request-id {which})"
         return Deny(detail=detail, alarm=meaning_of(answer.code).is_alarm)
 
+    async def reach(self) -> str:
+        places = await self._session.reach()
+        return "; ".join(f"{service} is at {url}" for service, url in places.items())
+
+    @property
+    def errands(self) -> tuple[Errand, ...]:
+        watch = Errand(name="credential", every=timedelta(days=1), run=self._watch_credential)
+        own = self._options.revocation
+        revoker = Revoker(own, self._session, self._services)
+        ask = Errand(name="revocations", every=timedelta(minutes=own.interval_minutes), run=revoker.run)
+        return (watch, ask) if own.enabled else (watch,)
+
+    async def _watch_credential(self, _: Certificates) -> None:
+        if warning := expiry_warning(self._credential, self._services.now()):
+            structlog.get_logger("ra.challenge.intune").warning(warning, validator=self._services.name)
+
     async def aclose(self) -> None:
         await self._flights.aclose()
         await self._session.aclose()
@@ -111,4 +132,4 @@ async def connect(options: Options, services: Services) -> Intune:
     credential = credential_of(options.credential, str(options.client_id), own)
     if warning := expiry_warning(credential, services.now()):
         services.warn(warning)
-    return Intune(options, Session(options, credential, own), services)
+    return Intune(options, credential, Session(options, credential, own), services)

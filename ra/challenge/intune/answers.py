@@ -86,7 +86,7 @@ def explain(answer: Answer) -> str:
         return answer.first_line()
     match said:
         case {"error": str(error), "error_description": str(description), **rest}:
-            return f"{shown(description)} ({error}){_symptom(rest)}"
+            return f"{_symptom(rest)}{shown(description)} ({error})"
         case {"error": {"code": str(code), "message": str(message)}}:
             return f"{code}: {shown(_message(message))}"
         case _:
@@ -96,7 +96,7 @@ def explain(answer: Answer) -> str:
 def _symptom(rest: Mapping[Any, Any]) -> str:
     numbers = rest.get("error_codes")
     known = [_SYMPTOMS[each] for each in numbers if each in _SYMPTOMS] if isinstance(numbers, list) else []
-    return "".join(f"; {each}" for each in known)
+    return "".join(f"{each}; " for each in known)
 
 
 def _message(message: str) -> str:

@@ -25,7 +25,7 @@ STALE = timedelta(hours=24)
 """For so long it is used when Graph cannot be asked."""
 
 PAUSE = timedelta(minutes=1)
-"""For so long Graph is left alone when it could not be asked and something stale is at hand."""
+"""For so long Graph is left alone when it could not be asked and something stale is at hand, or did not name the service."""
 
 
 class Service(StrEnum):
@@ -102,7 +102,8 @@ class Discovery:
             log.warning("Intune is looked for where it was", validator=self._services.name, detail=str(error))
             self._found = _Found(urls=held.urls, found_at=held.found_at, ask_at=now + PAUSE)
             return self._found
-        self._found = _Found(urls=urls, found_at=now, ask_at=now + FRESH)
+        # Without the service we wait for an administrator, who does not wait for half an hour.
+        self._found = _Found(urls=urls, found_at=now, ask_at=now + (FRESH if Service.SCEP in urls else PAUSE))
         return self._found
 
     async def _endpoints(self) -> Mapping[str, str]:

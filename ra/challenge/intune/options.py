@@ -198,7 +198,7 @@ class Options(HttpOptions, _Own):
         except (httpx.InvalidURL, ValueError):
             return False
         host = parsed.host.lower().rstrip(".")
-        is_closed = parsed.scheme == "https" or (parsed.scheme == "http" and host in LOOPBACK)
+        is_closed = parsed.scheme == "https" or (parsed.scheme == "http" and (self.allow_http or host in LOOPBACK))
         is_plain = not (parsed.userinfo or parsed.query or parsed.fragment)
         is_ours = any(host == each or host.endswith(f".{each}") for each in map(str.lower, self.hosts))
         return is_closed and is_plain and is_ours

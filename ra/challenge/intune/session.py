@@ -60,6 +60,18 @@ class Session:
                 f"{error} (client-request-id {which})", _RETRY_AFTER_SECONDS if asked is None else asked
             ) from error
 
+    async def reach(self) -> dict[str, str]:
+        """Where Intune's services are, with tokens for both resources obtained.
+
+        Raises:
+            Unavailable: something is missing; the message says what.
+        """
+        try:
+            await self._tokens.get(self._options.intune_scope)
+            return {each.name: (await self._discovery.find(each)).url for each in Service}
+        except ConnectorError as error:
+            raise Unavailable(str(error)) from error
+
     async def _call(self, request: Request, which: str) -> Answer:
         scope = self._options.intune_scope
         token, place = await self._tokens.get(scope), await self._discovery.find(request.service)

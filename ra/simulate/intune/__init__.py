@@ -96,6 +96,7 @@ class SimulatedIntune:
             Route("/simulator/revoke", self._want_revoked, methods=["POST"]),
             Route("/simulator/heard", self._show_heard),
             Route("/simulator/revocations", self._show_revocations),
+            Route("/simulator/tokens", self._show_tokens),
         ]
 
     def _answering(self, handle: Callable[[Request, Any], Response]) -> Callable[[Request], Any]:
@@ -191,6 +192,9 @@ class SimulatedIntune:
 
     async def _show_heard(self, _request: Request) -> Response:
         return to_json(200, [{"action": action, **body} for action, body in self.heard])
+
+    async def _show_tokens(self, _request: Request) -> Response:
+        return to_json(200, self.entra.issued)
 
     async def _show_revocations(self, _request: Request) -> Response:
         waiting, results = list(self.revocations.waiting.values()), self.revocations.results

@@ -269,6 +269,15 @@ def test_all_of_tells_everybody_who_wants_to_know_and_has_a_person_approve_where
     assert verdict.needs_approval
 
 
+def test_all_of_grants_the_shortest_validity_that_is_wanted() -> None:
+    weeks = [Grant(method="", label="x", validity=each) for each in (timedelta(weeks=3), None, timedelta(weeks=2))]
+
+    verdict = combined("all_of", *weeks)
+
+    assert isinstance(verdict, Grant)
+    assert timedelta(weeks=2) == verdict.validity
+
+
 def test_all_of_denies_where_the_validators_disagree_about_the_device() -> None:
     first = Grant(method="", label="x", attributes={"serial": "7"})
     second = Grant(method="", label="y", attributes={"serial": "8"})

@@ -247,3 +247,23 @@ def test_every_difference_of_names_changes_the_digest(changes: dict[str, Any]) -
     changed = requested_names_digest(csr(**{"subject_alternative_names": names, **changes}))
 
     assert plain != changed
+
+
+# ---------------------------------------------------------------- how long it is wanted to be valid
+
+
+@pytest.mark.parametrize(
+    ("wish", "days"), [(None, 90), (timedelta(days=30), 30), (timedelta(days=90), 90), (timedelta(days=400), 90)]
+)
+def test_a_wish_shortens_and_never_lengthens(wish: timedelta | None, days: int) -> None:
+    decision = decide(enrolment(), replace(GRANT, validity=wish), profile(default_validity_days=90), NOW)
+
+    assert timedelta(days=days) == decision.contents.validity
+
+
+def test_a_wish_counts_for_nothing_where_the_ca_decides() -> None:
+    wished = replace(GRANT, validity=timedelta(days=30))
+
+    decision = decide(enrolment(), wished, profile(default_validity_days=90), NOW, explicit_validity=False)
+
+    assert timedelta(days=90) == decision.contents.validity

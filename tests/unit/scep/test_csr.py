@@ -377,3 +377,40 @@ def test_a_truncated_request_is_malformed_wherever_it_is_cut() -> None:
     for length in range(len(WHOLE)):
         with pytest.raises(Malformed):
             read_csr(WHOLE[:length])
+
+
+# ---------------------------------------------------------------- what Windows adds
+
+WINDOWS = [
+    bytes.fromhex(
+        "303a060a2b0601040182370d0201312c302a1e1c00560061006c0069006400690074007900500065007200"
+        "69006f00641e0a00590065006100720073"
+    ),
+    bytes.fromhex(
+        "303c060a2b0601040182370d0201312e302c1e2600560061006c0069006400690074007900500065007200"
+        "69006f00640055006e0069007400731e020031"
+    ),
+]
+
+
+def test_the_names_and_values_that_windows_adds_are_read() -> None:
+    read = read_csr(csr(rsa_key(), attributes=[challenge(), *WINDOWS]))
+
+    assert (("ValidityPeriod", "Years"), ("ValidityPeriodUnits", "1")) == read.pairs
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        NULL,
+        seq(),
+        seq(NULL, NULL),
+        seq(der(0x1E, b"\x00V\x00"), der(0x1E, b"\x00a")),
+        seq(*[der(0x0C, b"a")] * 3),
+        der(0x1E, b"\x00V"),
+    ],
+)
+def test_names_and_values_that_do_not_read_are_none(value: bytes) -> None:
+    attributes = [attribute("1.3.6.1.4.1.311.13.2.1", value, seq(der(0x0C, b"name"), der(0x0C, b"value")))]
+
+    assert (("name", "value"),) == read_csr(csr(rsa_key(), attributes=attributes)).pairs
