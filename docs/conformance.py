@@ -307,7 +307,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
         "-",
         "without intermediates GetCACert is one certificate, application/x-x509-ca-cert",
         "ra/service/describe.py",
-        "There is always an RA certificate to be told, hence a list, unless `ca_cert_form` says otherwise.",
+        "There is always the RA's certificate beside the CA's, so the answer is always the list below.",
     ),
     Requirement(
         "chain-of-cas",

@@ -52,6 +52,7 @@ async def poll(ra: Assembled, one: Device) -> replies.Result:
 
 
 @pytest.mark.parametrize("key_spec", ["ec:p256", "ec:p384"])
+@pytest.mark.rfc8894("password-recipient")
 async def test_the_reply_is_sealed_with_the_challenge_and_so_is_its_repetition(ra: Assembled, key_spec: str) -> None:
     one = device(key_spec)
 
@@ -93,6 +94,7 @@ async def test_what_comes_later_is_sealed_with_the_challenge_that_was_kept(ra: A
     assert FailInfo.BAD_ALG == lost.fail_info
 
 
+@pytest.mark.rfc8894("password-recipient")
 async def test_a_challenge_that_could_be_guessed_seals_nothing(ra: Assembled, issuing: IssuingCa) -> None:
     ra.validator.verdict = Grant(method="shared", label="first")
 

@@ -165,6 +165,7 @@ async def test_a_certificate_that_the_journal_does_not_know_waives_nothing(ra: A
     assert "the journal does not know it" in await detail(ra, device)
 
 
+@pytest.mark.rfc8894("alternate-ca")
 async def test_a_certificate_of_another_ca_is_no_renewal(ra: Assembled) -> None:
     device = Device(subject="CN=device.example", key=OLD, certificate=OTHER_CA.issue(OLD, name="device.example"))
 
@@ -393,6 +394,7 @@ async def test_a_ca_that_is_named_for_renewal_is_as_good_as_ours_for_the_names_i
     assert "other names are asked for" in refused.detail
 
 
+@pytest.mark.rfc8894("alternate-ca")
 async def test_a_ca_that_is_named_for_renewal_still_has_to_say_what_it_has_revoked(ra: Assembled) -> None:
     device = stranger()
     assert device.certificate is not None

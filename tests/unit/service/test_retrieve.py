@@ -91,6 +91,7 @@ async def served(serve: Callable[..., Any]) -> Served:
     return made
 
 
+@pytest.mark.rfc8894("requested-is-leaf", "query-is-decided")
 async def test_a_device_gets_a_certificate_of_its_profile_and_nothing_beside(served: Served) -> None:
     neighbour = await served.enrol(Device(subject="CN=neighbour"))
 
@@ -101,6 +102,7 @@ async def test_a_device_gets_a_certificate_of_its_profile_and_nothing_beside(ser
     assert result.crl is None
 
 
+@pytest.mark.rfc8894("requested-is-leaf")
 async def test_the_chain_comes_where_the_profile_says_so(serve: Callable[..., Any]) -> None:
     served = await serve(get_cert="own", include_chain=True)
 
@@ -121,6 +123,7 @@ async def test_a_device_gets_the_crl_and_nothing_beside(served: Served) -> None:
 
 
 @pytest.mark.parametrize("message_type", [MessageType.GET_CERT, MessageType.GET_CRL])
+@pytest.mark.rfc8894("prefer-stores")
 async def test_both_are_off_unless_the_profile_says_so(serve: Callable[..., Any], message_type: str) -> None:
     served = await serve()
     content = issuer_and_serial(CA.certificate, served.own.serial_number)
@@ -201,6 +204,7 @@ async def test_where_the_crl_cannot_be_had_the_device_is_told_to_come_back(serve
 
 @pytest.mark.parametrize("content", [b"", b"\x30\x00", issuer_and_serial(OTHER_CA.certificate, 1)])
 @pytest.mark.parametrize("message_type", [MessageType.GET_CERT, MessageType.GET_CRL])
+@pytest.mark.rfc8894("query-is-decided")
 async def test_whatever_is_wrong_inside_looks_the_same(served: Served, message_type: str, content: bytes) -> None:
     answer = await served.ra.answer(served.device.message(served.ra.ca, message_type, content))
 

@@ -156,6 +156,7 @@ async def test_what_cannot_follow_is_refused(chain: tuple[bytes, ...]) -> None:
         insist_on_next_ca(configured)
 
 
+@pytest.mark.rfc8894("more-caps")
 async def test_capabilities_say_what_there_is_and_what_the_profile_adds() -> None:
     endpoint = served(LeavingCa(), FakeClock(), capabilities_extra=("SHA-384",))
 
@@ -181,6 +182,7 @@ async def test_a_word_that_is_none_or_would_be_a_lie_cannot_be_added(word: str) 
         ("ca-first", ["Test CA", "Policy CA", "Root", "SCEP RA test"]),
     ],
 )
+@pytest.mark.rfc8894("single-ca")
 async def test_what_getcacert_shows_follows_the_profile(form: str, expected: list[str]) -> None:
     root = pki.root(name="Root", number=3)
     policy = root.issue(pki.key("ec:p256", 4), name="Policy CA", ca=True)
