@@ -100,6 +100,11 @@ GATE_OPEN = Metric(
     help="Processes that leave a CA alone for some seconds, because it fails again and again",
     labels=("connector",),
 )
+CONNECTOR_STOPPED = Metric(
+    name="scep_ra_connector_stopped",
+    help="Whether a CA is asked for nothing new, because it sent a wrong certificate, until a person says so",
+    labels=("connector",),
+)
 ENROLMENTS_IN_FLIGHT = Metric(
     name="scep_ra_enrolments_in_flight", help="Enrolments that have been let in and are not answered yet"
 )
@@ -126,6 +131,7 @@ METRICS = (
     GATE_IN_USE,
     GATE_WAITING,
     GATE_OPEN,
+    CONNECTOR_STOPPED,
     ENROLMENTS_IN_FLIGHT,
     ENROLMENTS_SENT_AWAY,
     LAG,
@@ -157,6 +163,7 @@ class PrometheusMetrics:
         self._gate_in_use = self._gauge(GATE_IN_USE)
         self._gate_waiting = self._gauge(GATE_WAITING)
         self._gate_open = self._gauge(GATE_OPEN)
+        self._connector_stopped = self._gauge(CONNECTOR_STOPPED, "livemax")
         self._gates: dict[str, tuple[_Level, _Level, _Level]] = {}
         self._enrolments_in_flight = _Level(self._gauge(ENROLMENTS_IN_FLIGHT))
         self._enrolments_sent_away = self._counter(ENROLMENTS_SENT_AWAY)
@@ -194,6 +201,9 @@ class PrometheusMetrics:
             levels = self._gates[connector] = first, second, third
         for level, value in zip(levels, (in_use, waiting, is_open), strict=True):
             level.set(value)
+
+    def connector_stopped(self, connector: str, *, is_stopped: bool) -> None:
+        self._connector_stopped.labels(connector).set(is_stopped)
 
     def enrolments_changed(self, in_flight: int) -> None:
         self._enrolments_in_flight.set(in_flight)

@@ -24,6 +24,7 @@ from ra.service.poll import Polls
 from ra.service.ports import Clock, Entropy, Metrics
 from ra.service.renew import Renewals
 from ra.service.retrieve import Retrieval
+from ra.service.strays import Strays
 from ra.service.submit import Submissions
 from ra.service.sweep import Sweeper
 
@@ -37,6 +38,7 @@ class Work:
     background: Background[Transaction]
     sweeper: Sweeper
     deliveries: Deliveries
+    strays: Strays
     refusals: RefusalLog
 
 
@@ -78,6 +80,34 @@ def build_work(
         failure_floor_seconds=failure_floor_seconds,
         max_enrolments_in_flight=max_enrolments_in_flight,
     )
+    sweeper, strays = _sweeping(
+        journal,
+        key,
+        notices,
+        backends=backends,
+        outgoing=(issuing, deliveries),
+        background=background,
+        clock=clock,
+        entropy=entropy,
+        metrics=metrics,
+    )
+    return Work(operation, admission, background, sweeper, deliveries, strays, refusals)
+
+
+def _sweeping(
+    journal: Journal,
+    key: JournalKey,
+    notices: Notices,
+    *,
+    backends: Mapping[str, Backend],
+    outgoing: tuple[Issuing, Deliveries],
+    background: Background[Transaction],
+    clock: Clock,
+    entropy: Entropy,
+    metrics: Metrics,
+) -> tuple[Sweeper, Strays]:
+    """What goes on without a request."""
+    issuing, deliveries = outgoing
     sweeper = Sweeper(
         journal=journal,
         key=key,
@@ -89,7 +119,8 @@ def build_work(
         clock=clock,
         metrics=metrics,
     )
-    return Work(operation, admission, background, sweeper, deliveries, refusals)
+    strays = Strays(journal=journal, backends=backends, issuing=issuing, clock=clock, entropy=entropy, metrics=metrics)
+    return sweeper, strays
 
 
 def _incoming(

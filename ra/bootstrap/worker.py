@@ -121,7 +121,7 @@ async def _listeners(
     _run(stack, metrics, _housekeeping(configuration, journal, key, clock).run)
     await _keep_identities(stack, metrics, front, journal=journal, key=key, clock=clock)
     _run(stack, metrics, errands_of(front.validators, journal, clock).run)
-    _work_until_the_end(stack, metrics, work, front.backends)
+    await _work_until_the_end(stack, metrics, work, front.backends)
 
     services = Services(
         version=__version__,
@@ -177,15 +177,17 @@ def _notice_of_the_end() -> asyncio.Event:
     return stopping
 
 
-def _work_until_the_end(
+async def _work_until_the_end(
     stack: AsyncExitStack, metrics: PrometheusMetrics, work: Work, backends: Mapping[str, Backend]
 ) -> None:
     """Takes up what is due. In the end nothing new is begun, and what was begun is waited for."""
-    for drain in (work.deliveries.drain, work.background.drain, work.sweeper.drain):
+    await work.strays.look()  # before the first request: what is stopped stays so
+    for drain in (work.deliveries.drain, work.background.drain, work.strays.drain, work.sweeper.drain):
         stack.push_async_callback(drain)
     for backend in backends.values():  # whoever waits for a CA is in the journal, and is taken up after the start
         stack.callback(backend.gate.stop)
     _run(stack, metrics, work.admission.watch)
+    _run(stack, metrics, work.strays.run)
     _run(stack, metrics, work.sweeper.run)
     _run(stack, metrics, work.deliveries.run)
 

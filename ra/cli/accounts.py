@@ -19,6 +19,7 @@ from ra.journal.listing import Cursor, Filter, Listed, Page
 from ra.journal.outbox import Letter
 from ra.journal.records import Transaction
 from ra.journal.sealing import JournalKey
+from ra.journal.strays import Stray
 from ra.service.operate import Account, Operations
 from ra.service.situations import told
 
@@ -136,6 +137,7 @@ def account_as_value(account: Account) -> dict[str, Any]:
         "reference": it.reference,
         "history": [{"at": each.at.isoformat(), **each.read()} for each in account.history],
         "letters": [_letter(each) for each in account.letters],
+        "strays": [_stray(each) for each in account.strays],
     }
 
 
@@ -194,6 +196,18 @@ def _letter(letter: Letter) -> dict[str, Any]:
         "due_at": _iso(letter.due_at),
         "deadline_at": letter.deadline_at.isoformat(),
         "detail": letter.detail,
+    }
+
+
+def _stray(stray: Stray) -> dict[str, Any]:
+    return {
+        "serial": stray.serial,
+        "certificate": stray.certificate.hex(),
+        "because": stray.reason,
+        "due_at": _iso(stray.due_at),
+        "attempts": stray.attempts,
+        "revoked_at": _iso(stray.revoked_at),
+        "detail": stray.detail,
     }
 
 

@@ -29,16 +29,24 @@ from ra.cli.accounts import (
 )
 from ra.cli.opened import local_user
 from ra.cli.output import DEFAULT_CONFIG, AsJson, ConfigPath, show, table
+from ra.errors import Misconfigured
 from ra.journal.listing import Filter, Listed, read_serial
 from ra.journal.records import Transaction
 from ra.journal.states import State
+from ra.journal.verdicts import Verdict, Word
 from ra.service.operate import Operations
 
 command = typer.Typer(no_args_is_help=True)
 
 _COLUMNS = ("id", "state", "authorised", "profile", "subject", "detail")
 
-Word = Callable[[Operations, Listed], Awaitable[Transaction]]
+_SETTLED = {
+    Word.ACCEPT: "`scep-ra serve` looks at it again",
+    Word.REJECT: "Given up; the device may enrol again",
+    Word.RETRY: "`scep-ra serve` asks the CA again",
+}
+
+Saying = Callable[[Operations, Listed], Awaitable[Transaction]]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The transaction: its id, or how that begins.")]
 
 
@@ -116,7 +124,32 @@ def deny(
     show(as_value(denied), f"Denied: {denied.subject}.", as_json=as_json)
 
 
-def _say(config: Path, which: str, word: Word) -> Transaction:
+@command.command()
+def settle(
+    which: Id,
+    config: ConfigPath = DEFAULT_CONFIG,
+    *,
+    accept: Annotated[
+        bool,
+        typer.Option("--accept", help="Look at a quarantined certificate again, by the configuration as it is now."),
+    ] = False,
+    reject: Annotated[
+        bool, typer.Option("--reject", help="It is over: the device is told FAILURE, and may enrol again.")
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Have the CA asked for another certificate.")] = False,
+    because: Annotated[str, typer.Option("--because", help="Why, for the audit; the device is not told.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what becomes of a certificate in quarantine, or of a request whose answer was lost."""
+    said = [word for word, is_said in zip(Word, (accept, reject, retry), strict=True) if is_said]
+    if len(said) != 1:
+        raise Misconfigured("say one of --accept, --reject and --retry")
+    verdict = Verdict(who=local_user(), why=because)
+    settled = _say(config, which, lambda operations, one: operations.settle(one.id, said[0], verdict))
+    show(as_value(settled), f"{_SETTLED[said[0]]}: {settled.subject}.", as_json=as_json)
+
+
+def _say(config: Path, which: str, word: Saying) -> Transaction:
     async def work(operations: Operations) -> Transaction:
         return await word(operations, await operations.identify(which))
 

@@ -120,8 +120,56 @@ EVENTS: Mapping[str, Kind] = {
         fields=_OPERATOR,
         example={"transaction": "0f8c2a4e-5a0b-4e0f-9d1c-6f0a4b1f7c11", "profile": "default", "who": "ada"},
     ),
+    "settled": Kind(
+        meaning="A person has said what becomes of a certificate in quarantine, or of a request whose answer was lost.",
+        fields={
+            "outcome": "`accept`: look at it again; `reject`: it is over; `retry`: ask the CA anew",
+            "connector": "the CA",
+            **_OPERATOR,
+        },
+        example={
+            "outcome": "retry",
+            "transaction": "0f8c2a4e-5a0b-4e0f-9d1c-6f0a4b1f7c11",
+            "profile": "default",
+            "connector": "lab",
+            "who": "ada",
+            "detail": "the role is corrected",
+        },
+    ),
+    "connector-stopped": Kind(
+        meaning="A CA has sent a certificate that nobody decided on, and is asked for nothing new.",
+        fields={"connector": "the CA", "transaction": _TRANSACTION, "profile": _PROFILE, "detail": _DETAIL},
+        example={
+            "connector": "lab",
+            "transaction": "0f8c2a4e-5a0b-4e0f-9d1c-6f0a4b1f7c11",
+            "profile": "default",
+            "detail": "it is a CA certificate",
+        },
+    ),
+    "connector-resumed": Kind(
+        meaning="A person has a stopped connector asked again.",
+        fields={"connector": "the CA", "who": _WHO},
+        example={"connector": "lab", "who": "ada"},
+    ),
+    "stray-revoked": Kind(
+        meaning="The CA has revoked a certificate that nobody may have.",
+        fields={
+            "transaction": f"{_TRANSACTION}: what it came for",
+            "profile": _PROFILE,
+            "connector": "the CA",
+            "serial": "of the certificate, hex",
+            "detail": "why nobody may have it",
+        },
+        example={
+            "transaction": "0f8c2a4e-5a0b-4e0f-9d1c-6f0a4b1f7c11",
+            "profile": "default",
+            "connector": "lab",
+            "serial": "1a2b3c",
+            "detail": "it is a CA certificate",
+        },
+    ),
     "orphan": Kind(
-        meaning="The CA may hold a certificate that no device will get: look for it there, and revoke it.",
+        meaning="The CA may hold a certificate that no device will get; one that has come is revoked from here.",
         fields={
             "transaction": _TRANSACTION,
             "profile": _PROFILE,

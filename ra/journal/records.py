@@ -167,6 +167,21 @@ class NewCertificate:
     reference: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewStray:
+    """A certificate that came and that nobody may have.
+
+    Attributes:
+        certificate: DER, or whatever the CA has sent in its place.
+        serial: None where the CA has not signed it.
+        revoke: whether the CA is to be asked to revoke it, from now on.
+    """
+
+    certificate: bytes
+    serial: int | None
+    revoke: bool
+
+
 class Occasion(StrEnum):
     """What there is to tell."""
 

@@ -15,12 +15,12 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from connectors.api import RevocationReason
-from ra.journal import audit, outbox, statements
+from ra.journal import audit, outbox, statements, stops, strays
 from ra.journal.certificates import stands_elsewhere
 from ra.journal.moves import advance, advance_named, advance_undue, record_outcome
 from ra.journal.outbox import NewLetter
 from ra.journal.purge import wiped
-from ra.journal.records import NewCertificate, Transaction
+from ra.journal.records import NewCertificate, NewStray, Transaction
 from ra.journal.states import HELD, LostRace, State
 from ra.journal.succession import supersede
 from ra.journal.texts import fitted
@@ -53,6 +53,23 @@ def issue(
     Raises:
         LostRace: somebody else has taken it up, or settled it.
     """
+    values: dict[str, Any] = {"delivered": delivered, "letters": letters, "undelivered_until": undelivered_until}
+    return _issue(connection, transaction, _ASKED, certificate, now, supersedes=supersedes, keeps_request=keeps_request, **values)
+
+
+def _issue(
+    connection: Connection,
+    transaction: Transaction,
+    before: frozenset[State],
+    certificate: NewCertificate,
+    now: datetime,
+    *,
+    delivered: bool,
+    letters: Sequence[NewLetter],
+    undelivered_until: datetime | None,
+    supersedes: bool = False,
+    keeps_request: bool = False,
+) -> Transaction:
     columns = _columns_of(certificate) | ({} if letters or (keeps_request and not delivered) else {"request": None})
     strict = [each.deadline_at for each in letters if each.is_strict]
     if strict:
@@ -61,7 +78,7 @@ def issue(
     else:
         path = (State.ISSUED, State.RELEASED)
         columns |= {"due_at": None if delivered else undelivered_until, "delivered_at": now if delivered else None}
-    issued = advance(connection, transaction, _ASKED, path, now, **columns)
+    issued = advance(connection, transaction, before, path, now, **columns)
     if supersedes and issued.delivered_at is not None:
         supersede(connection, issued, now + REDELIVERY)
     outbox.put(connection, issued.id, letters, now)
@@ -179,16 +196,37 @@ def back_to_authorised(
 
 
 def quarantine(
-    connection: Connection, transaction: Transaction, certificate: bytes, detail: str, now: datetime
+    connection: Connection, transaction: Transaction, stray: NewStray, detail: str, now: datetime
 ) -> Transaction:
-    """SUBMITTING | PENDING | UNKNOWN -> QUARANTINED: what came back, DER, is not what was asked for. The audit keeps it.
+    """SUBMITTING | PENDING | UNKNOWN -> QUARANTINED: what came back is not what was asked for; the connector is stopped.
 
     Raises:
         LostRace: somebody else has taken it up, or settled it.
     """
     quarantined = advance(connection, transaction, _ASKED, (State.QUARANTINED,), now, detail=detail, due_at=None)
-    record_outcome(connection, quarantined, now, certificate=certificate.hex())
+    record_outcome(connection, quarantined, now, certificate=stray.certificate.hex())
+    strays.keep(connection, quarantined, stray, detail, now)
+    stops.stop(connection, quarantined, detail, now)
     return quarantined
+
+
+def accept(
+    connection: Connection,
+    transaction: Transaction,
+    certificate: NewCertificate,
+    now: datetime,
+    *,
+    letters: Sequence[NewLetter] = (),
+    undelivered_until: datetime | None,
+) -> Transaction:
+    """QUARANTINED -> ISSUED, as `issue` does: by now its certificate is what was asked for, and none that nobody may have.
+
+    Raises:
+        LostRace: somebody else has taken it up, or settled it.
+    """
+    strays.forget(connection, transaction.id)
+    values: dict[str, Any] = {"delivered": False, "letters": letters, "undelivered_until": undelivered_until}
+    return _issue(connection, transaction, frozenset({State.QUARANTINED}), certificate, now, **values)
 
 
 def arrive_late(

@@ -44,13 +44,15 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
         {State.ISSUED, State.PENDING, State.UNKNOWN, State.REJECTED, State.QUARANTINED, State.AUTHORISED}
     ),
     State.PENDING: frozenset({State.ISSUED, State.REJECTED, State.QUARANTINED, State.EXPIRED}),
-    State.UNKNOWN: frozenset({State.ISSUED, State.PENDING, State.QUARANTINED, State.AUTHORISED}),
+    State.UNKNOWN: frozenset(
+        {State.ISSUED, State.PENDING, State.QUARANTINED, State.AUTHORISED, State.REJECTED}  # rejected by a person
+    ),
     State.ISSUED: frozenset({State.RELEASED, State.REVOKING}),
     State.RELEASED: frozenset({State.REVOKING}),
     State.EXPIRED: frozenset({State.REVOKING}),
     State.REVOKING: frozenset({State.REVOKED}),
     State.REJECTED: frozenset(),
-    State.QUARANTINED: frozenset(),
+    State.QUARANTINED: frozenset({State.ISSUED, State.AUTHORISED, State.REJECTED}),  # as a person wants it
     State.REVOKED: frozenset(),
 }
 """Every move there is."""

@@ -325,6 +325,35 @@ ra_keys = Table(
     UniqueConstraint("identity", "is_open"),
 )
 
+# Certificates that a CA has issued and that nobody may have. No foreign key: they outlive what they came for.
+strays = Table(
+    "strays",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("transaction", Uuid, nullable=False, index=True),
+    Column("profile", Text, nullable=False),
+    Column("connector", Text, nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("serial", Text),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    # NULL: the CA is not asked to revoke it, or not any more.
+    Column("due_at", Instant, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("revoked_at", Instant),
+    Column("detail", Text),
+)
+
+# Connectors that are asked for nothing new.
+stops = Table(
+    "stops",
+    metadata,
+    Column("connector", Text, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("transaction", Uuid, nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
 refusals = Table(
     "refusals",
     metadata,

@@ -116,7 +116,7 @@ class Crls:
             kept.fetch = None
 
     async def _ask(self, backend: Backend, before: Crl | None) -> Crl:
-        permit = await backend.gate.enter(TIMEOUT_SECONDS)
+        permit = await backend.gate.enter(TIMEOUT_SECONDS, anew=False)
         timeout_seconds = min(TIMEOUT_SECONDS, backend.issue_timeout_seconds)
         answer = await ask(backend, permit, backend.connector.crl(), self._metrics, timeout_seconds)
         if isinstance(answer, Exception):

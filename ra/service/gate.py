@@ -1,7 +1,8 @@
 """The gate before a CA: how many ask it at once, who waits, and when it is left alone.
 
 A CA that fails again and again is left alone for some seconds; then one request tries whether it is back (a circuit
-breaker). Nothing that is authorised is lost by that: it stays in the journal and is sent later.
+breaker). One that has sent a wrong certificate is asked for nothing new until a person says so. Nothing that is
+authorised is lost by that: it stays in the journal and is sent later.
 """
 
 from __future__ import annotations
@@ -79,21 +80,23 @@ class Gate:
         self._probe: Permit | None = None
         self._is_stopped = False
         self._fault: Exception | None = None
+        self._held_because: str | None = None
 
     def try_enter(self) -> Permit | None:
-        """A permit, if one can be had at once."""
+        """A permit to ask for something new, if one can be had at once."""
         return self._admit() if self.room() else None
 
-    async def enter(self, patience_seconds: float) -> Permit:
-        """A permit, in turn.
+    async def enter(self, patience_seconds: float, *, anew: bool = True) -> Permit:
+        """A permit, in turn. Who does not ask `anew`, but about what there is already, gets one from a held gate too.
 
         Raises:
             Overloaded: there was none in that time, too many wait already, or the CA is left alone.
         """
-        permit = self.try_enter()
-        if permit is not None:
-            return permit
-        if not self.may_wait:
+        if anew and self._held_because is not None:
+            raise self._overloaded()
+        if self._room():
+            return self._admit()
+        if not self._may_wait():
             raise self._overloaded()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Permit] = loop.create_future()
@@ -114,7 +117,10 @@ class Gate:
                 self._report()
 
     def room(self) -> int:
-        """How many may begin at once; one, where it is tried whether the CA is back."""
+        """How many may ask for something new at once; one, where it is tried whether the CA is back."""
+        return 0 if self._held_because is not None else self._room()
+
+    def _room(self) -> int:
         free = 0 if self._is_stopped else self._max_concurrent - self._in_use
         if self._breaker.is_closed:
             return free
@@ -128,7 +134,10 @@ class Gate:
 
     @property
     def may_wait(self) -> bool:
-        """Whether it makes sense to wait for a permit: the CA answers, and not too many wait already."""
+        """Whether it makes sense to wait for something new: the CA answers, is trusted, and not too many wait already."""
+        return self._held_because is None and self._may_wait()
+
+    def _may_wait(self) -> bool:
         return self._breaker.is_closed and not self._is_stopped and len(self._waiting) < self._max_waiting
 
     @property
@@ -140,6 +149,20 @@ class Gate:
     def fault(self) -> Exception | None:
         """What the CA was last asked has come to; None: an answer."""
         return self._fault
+
+    @property
+    def held_because(self) -> str | None:
+        """Why the CA is asked for nothing new, until a person says so."""
+        return self._held_because
+
+    def hold(self, because: str | None) -> None:
+        """Lets nobody through who wants something new; None: lets them through again. Who waits already comes again."""
+        if because == self._held_because:
+            return
+        self._held_because = because
+        self._metrics.connector_stopped(self._name, is_stopped=because is not None)
+        if because is not None:
+            self._send_all_away()
 
     def stop(self) -> None:
         """Lets nobody through any more: who asks the CA already gets its answer, who waits is sent away."""
@@ -196,6 +219,8 @@ class Gate:
     def _overloaded(self) -> Overloaded:
         if self._is_stopped:
             return Overloaded("this process stops", _BUSY_SECONDS)
+        if self._held_because is not None and self._breaker.is_closed:
+            return Overloaded(f"{self._name} is stopped: {self._held_because}", _BUSY_SECONDS)
         if self._breaker.is_closed:
             return Overloaded(f"too many wait for {self._name}", _BUSY_SECONDS)
         left = self._breaker.seconds_left(self._clock.monotonic_seconds())

@@ -121,6 +121,9 @@ class Health:
         return Component(status=Status.OK, detail="loaded, certificates valid")
 
     async def _connector(self, backend: Backend) -> Component:
+        if backend.gate.held_because is not None:
+            detail = f"stopped, until a person has looked: {backend.gate.held_because}"
+            return Component(status=Status.DEGRADED, detail=detail)
         fault = backend.gate.fault
         if backend.gate.is_open:
             detail = f"left alone for some seconds, because it fails again and again: {_told(fault)}"

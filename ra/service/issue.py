@@ -27,13 +27,12 @@ from connectors.api import (
     Pending,
     ProtocolViolation,
     Rejected,
-    RevocationReason,
 )
 from ra.errors import Unavailable
-from ra.journal import audit, settle, transactions
+from ra.journal import audit, settle, strays, transactions
 from ra.journal.certificates import describe, note_orphan, stands_elsewhere
 from ra.journal.database import Journal
-from ra.journal.records import Occasion, Transaction
+from ra.journal.records import NewStray, Occasion, Transaction
 from ra.journal.states import LostRace, State
 from ra.policy.decide import Decision
 from ra.service.asking import ask
@@ -43,7 +42,7 @@ from ra.service.gate import Permit
 from ra.service.notices import Notices
 from ra.service.pauses import pause
 from ra.service.ports import Clock, Entropy, Metrics
-from ra.service.returned import Wrong, check
+from ra.service.returned import Wrong, check, serial_from
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -79,6 +78,7 @@ class Issuing:
         self._clock = clock
         self._entropy = entropy
         self._metrics = metrics
+        self._log = structlog.get_logger("ra.service.issue")
 
     async def issue(
         self, backend: Backend, decision: Decision, transaction: Transaction, permit: Permit, awaited_until: float = 0.0
@@ -156,16 +156,10 @@ class Issuing:
         self, backend: Backend, decision: Decision, transaction: Transaction, issued: Issued, *, is_awaited: bool
     ) -> Transaction:
         now = self._clock.now()
-        try:
-            check(issued, backend.ca_chain[0], decision.contents, now, known=backend.known)
-        except Wrong as error:
-            self._metrics.alarmed(transaction.profile, "QUARANTINED")
-            return await self.settle(transaction, settle.quarantine, issued.certificate, str(error), now)
-        certificate, connector = describe(issued), transaction.connector
-        if await self._journal.read(lambda c: stands_elsewhere(c, connector, certificate.serial, transaction.id)):
-            self._metrics.alarmed(transaction.profile, "QUARANTINED")
-            detail = "it is the certificate of another transaction"
-            return await self.settle(transaction, settle.quarantine, issued.certificate, detail, now)
+        fault = await self._fault_of(backend, decision, transaction, issued)
+        if fault is not None:
+            return await self._quarantine(backend, transaction, issued.certificate, fault)
+        certificate = describe(issued)
         letters = self._notices.letters(transaction, decision, Occasion.ISSUED, now, issued=issued)
         # Where it came after the lease was over, it is as good as one that is found now, while nobody has another.
         while transaction.state in _WAITING:
@@ -189,6 +183,53 @@ class Issuing:
         await self._abandon(backend, transaction, issued)
         return transaction
 
+    async def look_again(
+        self, backend: Backend, decision: Decision, transaction: Transaction, certificate: bytes
+    ) -> Transaction:
+        """What was QUARANTINED, DER, is handed out if it is nothing wrong by now."""
+        now = self._clock.now()
+        issued = Issued(certificate=certificate, chain=backend.ca_chain, reference=transaction.reference or "")
+        fault = await self._fault_of(backend, decision, transaction, issued)
+        if fault is not None:
+            return await self.settle(transaction, settle.postpone, fault, None, now)
+        letters = self._notices.letters(transaction, decision, Occasion.ISSUED, now, issued=issued)
+        return await self.settle(
+            transaction,
+            settle.accept,
+            describe(issued),
+            now,
+            letters=letters,
+            undelivered_until=self.undelivered_until(transaction.profile, now),
+        )
+
+    async def _fault_of(
+        self, backend: Backend, decision: Decision, transaction: Transaction, issued: Issued
+    ) -> str | None:
+        """What is wrong with a certificate; None: it is what was decided, and nobody else's."""
+        try:
+            check(issued, backend.ca_chain[0], decision.contents, self._clock.now(), known=backend.known)
+        except Wrong as error:
+            return str(error)
+        if await self._stands_elsewhere(transaction, describe(issued).serial):
+            return "it is the certificate of another transaction"
+        return None
+
+    async def _quarantine(
+        self, backend: Backend, transaction: Transaction, certificate: bytes, fault: str
+    ) -> Transaction:
+        """Nobody gets it, the CA is asked for nothing new, and to revoke it where that can hit nothing else."""
+        self._metrics.alarmed(transaction.profile, "QUARANTINED")
+        self._log.error("connector stopped", connector=backend.name, transaction=str(transaction.id), detail=fault)
+        backend.gate.hold(fault)
+        serial = serial_from(certificate, backend.ca_chain[0])
+        # A CA revokes by serial number: what is not its own, or stands for somebody else, must not be asked for.
+        revoke = serial is not None and not await self._stands_elsewhere(transaction, serial)
+        stray = NewStray(certificate=certificate, serial=serial, revoke=revoke and backend.can(Capability.REVOKE))
+        return await self.settle(transaction, settle.quarantine, stray, fault, self._clock.now())
+
+    async def _stands_elsewhere(self, transaction: Transaction, serial: int) -> bool:
+        return await self._journal.read(lambda c: stands_elsewhere(c, transaction.connector, serial, transaction.id))
+
     def undelivered_until(self, profile: str, now: datetime) -> datetime | None:
         """When a certificate that nobody fetched is revoked; None: it is kept."""
         endpoint = self._endpoints.by_name(profile)
@@ -202,27 +243,25 @@ class Issuing:
     async def _abandon(self, backend: Backend, transaction: Transaction, issued: Issued) -> None:
         """A certificate that came after its transaction had been settled without it: nobody will ever get it."""
         self._metrics.alarmed(transaction.profile, "ORPHAN")
+        serial, now = describe(issued).serial, self._clock.now()
+        reason = f"the answer came when the transaction was {transaction.state}"
         event: dict[str, audit.Value] = {
             "event": "orphan",
             "transaction": str(transaction.id),
             "profile": transaction.profile,
             "connector": transaction.connector,
             "reference": issued.reference,
-            "serial": f"{describe(issued).serial:x}",
-            "detail": f"the answer came when the transaction was {transaction.state}",
+            "serial": f"{serial:x}",
+            "detail": reason,
         }
-        now = self._clock.now()
+        stray = NewStray(certificate=issued.certificate, serial=serial, revoke=backend.can(Capability.REVOKE))
 
         def record(connection: Connection) -> None:
             audit.record(connection, now, event)
             note_orphan(connection, transaction.id)
+            strays.keep(connection, transaction, stray, reason, now)
 
         await self._journal.write(record)
-        permit = backend.gate.try_enter()
-        if permit is not None and backend.can(Capability.REVOKE):
-            await self.ask(
-                backend, permit, backend.connector.revoke(issued.certificate, RevocationReason.CESSATION_OF_OPERATION)
-            )
 
     # ------------------------------------------------------------ faults
     async def _settle_fault(self, transaction: Transaction, error: Exception) -> Transaction:

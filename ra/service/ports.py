@@ -45,6 +45,9 @@ class Metrics(Protocol):
     def gate_changed(self, connector: str, *, in_use: int, waiting: int, is_open: bool) -> None:
         """How many ask a CA, how many wait for their turn, and whether it is left alone for a while."""
 
+    def connector_stopped(self, connector: str, *, is_stopped: bool) -> None:
+        """Whether a CA is asked for nothing new, until a person says so."""
+
     def enrolments_changed(self, in_flight: int) -> None:
         """How many enrolments this process has let in and not answered yet."""
 

@@ -114,7 +114,7 @@ class Retrieval:
 
     async def _look_up(self, backend: Backend, serial: int) -> bytes | None:
         try:
-            permit = await backend.gate.enter(TIMEOUT_SECONDS)
+            permit = await backend.gate.enter(TIMEOUT_SECONDS, anew=False)
         except Overloaded as error:
             raise Unavailable(str(error), int(error.retry_after_seconds)) from error
         timeout_seconds = min(TIMEOUT_SECONDS, backend.issue_timeout_seconds)

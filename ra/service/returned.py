@@ -83,6 +83,16 @@ def check(
         raise Wrong(f"the certificate cannot be read: {type(error).__name__}: {error}") from error
 
 
+def serial_from(certificate: bytes, issuer: bytes) -> int | None:
+    """The serial number of a certificate that `issuer` has signed, both DER; None where it has not."""
+    try:
+        leaf = x509.load_der_x509_certificate(certificate)
+        leaf.verify_directly_issued_by(x509.load_der_x509_certificate(issuer))
+    except Exception:  # noqa: BLE001 - an edge: what a CA sends may be anything
+        return None
+    return leaf.serial_number
+
+
 def _check_chain(chain: tuple[bytes, ...]) -> None:
     for below, above in pairwise(map(x509.load_der_x509_certificate, chain)):
         _check_issuer(below, above)

@@ -10,6 +10,8 @@ from typing import Any
 from ra.journal.outbox import Letter
 from ra.journal.records import Transaction
 from ra.journal.states import State
+from ra.journal.strays import Stray
+from ra.journal.verdicts import GIVEN_UP
 from ra.service.reasons import meaning_of
 
 OVERDUE = timedelta(minutes=1)
@@ -28,9 +30,11 @@ class Situation:
     advice: str
 
 
-def situation_of(transaction: Transaction, letters: Sequence[Letter], now: datetime) -> Situation:
-    """What is to be said of a transaction, and of what is still to be told to somebody about it."""
-    teller = _Teller(transaction, letters, now)
+def situation_of(
+    transaction: Transaction, letters: Sequence[Letter], now: datetime, strays: Sequence[Stray] = ()
+) -> Situation:
+    """What is to be said of a transaction, of what is still to be told about it, and of what nobody may have."""
+    teller = _Teller(transaction, letters, strays, now)
     state, why, advice = _SAID[transaction.state](teller)
     return Situation(state=state, why=why, advice=" ".join([*teller.warnings(), advice]))
 
@@ -57,6 +61,9 @@ _HEADS = {
     "outcome": "{outcome}",
     "approved": "approved",
     "denied": "denied",
+    "settled": "settled: {outcome}",
+    "connector-stopped": "the CA {connector} is asked for nothing new",
+    "stray-revoked": "certificate {serial}, which nobody may have, is revoked",
     "orphan": "the CA may hold a certificate that no device gets",
     "notified": "{validator} was told: {outcome}",
     "outbox-retried": "{validator} is to be told again",
@@ -73,9 +80,12 @@ class _Present(dict[str, Any]):
 class _Teller:
     """One transaction, its letters and the time, told by state: where it stands, why, and what is to be done."""
 
-    def __init__(self, transaction: Transaction, letters: Sequence[Letter], now: datetime) -> None:
+    def __init__(
+        self, transaction: Transaction, letters: Sequence[Letter], strays: Sequence[Stray], now: datetime
+    ) -> None:
         self._it = transaction
         self._letters = letters
+        self._strays = strays
         self._now = now
         self._ca = f"CA `{transaction.connector}`"
         self._id = str(transaction.id)
@@ -91,9 +101,19 @@ class _Teller:
                 f"It was sent again {times} without knowing what had become of the time before: look at the {self._ca} for "
                 f"further certificates of {it.subject}, and revoke them."
             )
+        said += map(self._stray, self._strays)
         if any(each.due_at is None and not each.is_strict for each in self._letters):
             said.append("A notification was given up: `scep-ra outbox list` says why, `outbox retry` sends it again.")
         return said
+
+    def _stray(self, stray: Stray) -> str:
+        which = f"Certificate {stray.serial or 'without a serial number'}, which nobody may have,"
+        if stray.revoked_at is not None:
+            return f"{which} was revoked {when(stray.revoked_at, self._now)}."
+        if stray.due_at is None:
+            return f"{which} is not revoked from here: revoke it at the {self._ca}; the audit has it."
+        tried = f"; it was tried {stray.attempts} times: {stray.detail}" if stray.detail else ""
+        return f"{which} is revoked {self._when(stray.due_at)}{tried}."
 
     def authorised(self) -> tuple[str, str, str]:
         why = f"The last attempt came to nothing: {self._it.detail}" if self._it.detail else "Nothing was sent yet."
@@ -122,9 +142,11 @@ class _Teller:
     def unknown(self) -> tuple[str, str, str]:
         it = self._it
         state = f"The {self._ca} was asked, and no answer was had: it may have issued."
+        settle = f"scep-ra transactions settle {self._id}"
         advice = (
-            f"It is looked into again {self._due()}. If it stays so, look there for a certificate of {it.subject}; "
-            f"`on_unknown` of [connectors.{it.connector}] says whether it may be sent again without knowing."
+            f"It is looked into again {self._due()}. If it stays so, look there for a certificate of {it.subject}, and "
+            f"revoke it. Then `{settle} --retry` has the CA asked again, and `{settle} --reject` tells the device that "
+            f"it is over; `on_unknown` of [connectors.{it.connector}] says whether it is asked again by itself."
         )
         return state, it.detail or "", advice
 
@@ -156,14 +178,20 @@ class _Teller:
         it = self._it
         if it.reason is None:
             return "A person said no.", it.detail or "", "The device is told FAILURE; a one-time secret stays spent."
+        if it.reason == GIVEN_UP:
+            advice = "The device is told FAILURE, and may enrol again; a one-time secret is good again."
+            return "A person has given it up.", it.detail or "", advice
         meaning = meaning_of(it.reason)
         advice = f"{meaning.means} {meaning.advice} Then have the device enrol again; a one-time secret is good again."
         return f"The {self._ca} refused it.", f"{it.reason}: {it.detail}", advice
 
     def quarantined(self) -> tuple[str, str, str]:
+        settle = f"scep-ra transactions settle {self._id}"
         advice = (
-            f"Nobody gets that certificate: revoke it at the {self._ca}; the audit has it. Correct what the CA adds or "
-            "leaves out. The device goes on being told PENDING, and gets a certificate when it asks with a new key."
+            f"Correct the CA, or declare what it adds or leaves out (`ca_adds`, `may_drop`). Then `{settle} --retry` asks "
+            f"for another certificate, `{settle} --reject` tells the device that it is over, and `{settle} --accept` has "
+            "one that was not revoked looked at again; until then the device is told PENDING. The connector is asked for "
+            f"nothing new before `scep-ra connectors resume {self._it.connector}`."
         )
         return "What the CA sent is not what was asked for.", self._it.detail or "", advice
 

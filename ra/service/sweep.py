@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from connectors.api import Capability, Issued, Pending, Rejected, RevocationReason
 from ra.errors import Unavailable
-from ra.journal import claims, settle
+from ra.journal import claims, settle, strays
 from ra.journal.certificates import describe, has_an_order_before, stands_elsewhere
 from ra.journal.database import Journal
 from ra.journal.outbox import NewLetter
@@ -200,7 +200,7 @@ class Sweeper:
             case State.AUTHORISED | State.AWAITING_APPROVAL | State.PENDING if transaction.expires_at <= now:
                 return await self._expire(backend, transaction)
         try:
-            permit = await backend.gate.enter(PATIENCE_SECONDS)
+            permit = await backend.gate.enter(PATIENCE_SECONDS, anew=False)
         except Overloaded:
             return transaction
         with permit:
@@ -215,6 +215,9 @@ class Sweeper:
         match transaction.state:
             case _ if decision is None:
                 return transaction
+            case State.QUARANTINED:
+                permit.release()
+                return await self._look_again(backend, decision, transaction)
             case State.PENDING:
                 return await self._poll(backend, decision, transaction, permit)
             case State.EXPIRED:
@@ -276,6 +279,14 @@ class Sweeper:
                 return await settle_it(transaction, settle.postpone, detail, None, now)
             case error:
                 return await self._issuing.postpone(transaction, error)
+
+    async def _look_again(self, backend: Backend, decision: Decision, transaction: Transaction) -> Transaction:
+        """A person takes what was quarantined for good: it is, where the configuration says so by now."""
+        kept = await self._journal.read(lambda c: strays.of_transaction(c, transaction.id))
+        if not kept:
+            now, detail = self._clock.now(), "its certificate is not kept any more"
+            return await self._issuing.settle(transaction, settle.postpone, detail, None, now)
+        return await self._issuing.look_again(backend, decision, transaction, kept[-1].certificate)
 
     async def _reconcile(
         self, backend: Backend, decision: Decision, transaction: Transaction, permit: Permit

@@ -37,6 +37,7 @@ from ra.service.describe import ca_certificate_message
 from ra.service.endpoint import Directory, Endpoint
 from ra.service.gate import Gate
 from ra.service.pki_operation import Answer
+from ra.service.returned import NONE, Deviations
 from ra.service.ring import Ring
 from tests.fakes import pki
 from tests.fakes.clock import FakeClock
@@ -95,6 +96,7 @@ class Counts:
         self.legacy: Counter[str] = Counter()
         self.quirks: Counter[str] = Counter()
         self.gates: list[tuple[int, int, bool]] = []
+        self.stopped: dict[str, bool] = {}
         self.in_flight: list[int] = []
         self.away: Counter[str] = Counter()
         self.lags: list[float] = []
@@ -120,6 +122,9 @@ class Counts:
 
     def gate_changed(self, connector: str, *, in_use: int, waiting: int, is_open: bool) -> None:  # noqa: ARG002
         self.gates.append((in_use, waiting, is_open))
+
+    def connector_stopped(self, connector: str, *, is_stopped: bool) -> None:
+        self.stopped[connector] = is_stopped
 
     def enrolments_changed(self, in_flight: int) -> None:
         self.in_flight.append(in_flight)
@@ -153,8 +158,9 @@ class Assembled:
     async def sweep(self, later: timedelta = timedelta()) -> None:
         """What the sweeper does `later`, until nothing is due any more."""
         self.clock.advance(later)
-        while await self.work.sweeper.sweep():
+        while await self.work.sweeper.sweep() + await self.work.strays.look():
             await self.work.background.drain()
+            await self.work.strays.drain()
 
     async def transactions(self) -> list[Transaction]:
         """All of them, the oldest first."""
@@ -189,6 +195,7 @@ async def assembled(
     challenge: bool = True,
     asks: Callable[[FakeClock], Awaitable[Validator]] | None = None,
     resubmit_after: timedelta | None = None,
+    known: Deviations = NONE,
     max_concurrent: int = 20,
     max_enrolments_in_flight: int = 1000,
     url: str = URL,
@@ -212,6 +219,7 @@ async def assembled(
         gate=Gate("lab", max_concurrent=max_concurrent, max_waiting=100, clock=clock, metrics=counts),
         issue_timeout_seconds=TIMEOUT_SECONDS,
         resubmit_after=resubmit_after,
+        known=known,
     )
     endpoint = Endpoint(
         profile=Profile(name="default", challenge_password_required=challenge, **rules),

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from ra.journal.outbox import NewLetter
-from ra.journal.records import NewCertificate, NewTransaction, OneTimeSecret, RequestIdentity, Transaction
+from ra.journal.records import NewCertificate, NewStray, NewTransaction, OneTimeSecret, RequestIdentity, Transaction
 from ra.journal.settle import issue
 from ra.journal.states import State
 from ra.journal.transactions import authorise
@@ -98,6 +98,9 @@ def a_certificate(*, not_after: datetime = NOW + 365 * DAY) -> NewCertificate:
         not_after=not_after,
         reference=f"order {number}",
     )
+
+
+A_STRAY = NewStray(certificate=b"\x30\x00", serial=7, revoke=True)
 
 
 def a_letter(*, is_strict: bool = False, deadline_at: datetime = NOW + 60 * MINUTE) -> NewLetter:

@@ -13,12 +13,13 @@ from sqlalchemy import Connection, select
 
 from connectors.api import RevocationReason
 from ra.errors import Reason, Refused
-from ra.journal import outbox, receipts
+from ra.journal import outbox, receipts, verdicts
 from ra.journal.claims import claim_authorised, claim_due, lose_leases
 from ra.journal.moves import advance
 from ra.journal.purge import Retention, purge
 from ra.journal.records import RequestIdentity, Transaction
 from ra.journal.settle import (
+    accept,
     arrive_late,
     back_to_authorised,
     expire,
@@ -36,6 +37,7 @@ from ra.journal.tables import outbox as letters
 from ra.journal.tables import spent_secrets, transactions
 from ra.journal.transactions import approve, authorise, begin, deny, mark_delivered, recall, remember
 from tests.fakes.enrolments import (
+    A_STRAY,
     DAY,
     MINUTE,
     NOW,
@@ -56,6 +58,7 @@ AT_REST = FINAL | {State.RELEASED, State.QUARANTINED}
 HAS_CERTIFICATE = HELD | {State.REVOKING, State.REVOKED}
 
 COLUMNS = [each.name for each in fields(Transaction)]
+SAID = verdicts.Verdict(who="ada", why="the role is corrected")
 SAYS = {
     "decision": "",
     "outcome": "",
@@ -78,7 +81,10 @@ SETTLE: dict[str, Settle] = {
     "rejected": lambda c, t, some, now: settle_rejected(c, t, "policy", "no", now, letters=some),
     "unknown": lambda c, t, _, now: settle_unknown(c, t, "reset", now, now),
     "again": lambda c, t, some, now: back_to_authorised(c, t, "again", now, now, orphan=bool(some)),
-    "quarantine": lambda c, t, _, now: quarantine(c, t, b"\x30\x00", "another key", now),
+    "quarantine": lambda c, t, _, now: quarantine(c, t, A_STRAY, "another key", now),
+    "accept": lambda c, t, some, now: accept(c, t, a_certificate(), now, letters=some, undelivered_until=now + DAY),
+    "reject": lambda c, t, some, now: verdicts.reject(c, t, SAID, now, letters=some),
+    "retry": lambda c, t, _, now: verdicts.retry(c, t, UUID(int=9), SAID, now),
     "expire": lambda c, t, some, now: expire(c, t, "late", now, now, letters=some),
     "expire for good": lambda c, t, some, now: expire(c, t, "late", None, now, letters=some),
     "arrive late": lambda c, t, _, now: arrive_late(c, t, a_certificate(), now),
@@ -95,8 +101,8 @@ LEGAL = {
     State.AWAITING_APPROVAL: ["expire", "expire for good", "postpone"],
     State.SUBMITTING: ["issue", "issue, waited for", "pending", "rejected", "unknown", "again", "quarantine"],
     State.PENDING: ["issue", "pending", "rejected", "quarantine", "expire", "expire for good", "postpone"],
-    State.UNKNOWN: ["issue", "pending", "again", "quarantine", "postpone"],
-    State.QUARANTINED: ["postpone"],
+    State.UNKNOWN: ["issue", "pending", "again", "quarantine", "postpone", "reject", "retry"],
+    State.QUARANTINED: ["postpone", "accept", "reject", "retry"],
     State.ISSUED: ["revoke", "postpone"],
     State.RELEASED: ["revoke", "postpone"],
     State.EXPIRED: ["arrive late", "postpone"],

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from connectors.api import RevocationReason
+from ra.journal import stops, strays
 from ra.journal.claims import claim_authorised
 from ra.journal.records import NewTransaction, Transaction
 from ra.journal.settle import (
@@ -30,6 +31,7 @@ from ra.journal.tables import outbox, spent_secrets, transactions
 from ra.journal.texts import MAX_DETAIL, MAX_REFERENCE_BYTES
 from ra.journal.transactions import approve, authorise, begin, get, mark_delivered, recall
 from tests.fakes.enrolments import (
+    A_STRAY,
     CHAIN,
     DAY,
     MINUTE,
@@ -55,7 +57,7 @@ OPERATIONS: dict[str, Operation] = {
     "settle_rejected": lambda c, t: settle_rejected(c, t, "policy", "not you", LATER),
     "settle_unknown": lambda c, t: settle_unknown(c, t, "reset", LATER + MINUTE, LATER),
     "back_to_authorised": lambda c, t: back_to_authorised(c, t, "refused", LATER + MINUTE, LATER),
-    "quarantine": lambda c, t: quarantine(c, t, b"\x30\x00", "another key", LATER),
+    "quarantine": lambda c, t: quarantine(c, t, A_STRAY, "another key", LATER),
     "expire": lambda c, t: expire(c, t, "7 days", None, LATER),
     "arrive_late": lambda c, t: arrive_late(c, t, a_certificate(), LATER),
     "revoke": lambda c, t: revoke(c, t, CESSATION, "lost", LATER),
@@ -92,7 +94,7 @@ def brought_to(connection: Connection, state: State, new: NewTransaction | None 
         State.PENDING: lambda t: settle_pending(connection, t, "order 1", NOW + MINUTE, NOW),
         State.UNKNOWN: lambda t: settle_unknown(connection, t, "reset", NOW + MINUTE, NOW),
         State.REJECTED: lambda t: settle_rejected(connection, t, "policy", "not you", NOW),
-        State.QUARANTINED: lambda t: quarantine(connection, t, b"\x30\x00", "another key", NOW),
+        State.QUARANTINED: lambda t: quarantine(connection, t, A_STRAY, "another key", NOW),
         State.EXPIRED: lambda t: expire(connection, pending(connection, t), "7 days", NOW + MINUTE, NOW),
         State.REVOKING: lambda t: revoke(connection, issued(connection, t), CESSATION, "lost", NOW),
         State.REVOKED: lambda t: revoked(
@@ -131,7 +133,7 @@ def spent(connection: Connection) -> int:
 
 
 @pytest.mark.parametrize(("name", "before"), LEGAL)
-def test_what_is_settled_is_what_is_stored_and_has_one_event_of_its_own(
+def test_what_is_settled_is_what_is_stored_and_has_its_own_event(
     connection: Connection, name: str, before: State
 ) -> None:
     transaction = postpone(connection, brought_to(connection, before), "away", NOW + MINUTE, NOW)
@@ -141,7 +143,8 @@ def test_what_is_settled_is_what_is_stored_and_has_one_event_of_its_own(
 
     is_news = settled.state is not before
     assert settled == get(connection, transaction.id)
-    assert [settled.state.value] * is_news == outcomes(connection)[count:]
+    beside = ["connector-stopped"] * (name == "quarantine")
+    assert [settled.state.value] * is_news + beside == outcomes(connection)[count:]
     is_counted_on = not is_news or settled.state is State.AUTHORISED
     assert (LATER, 2 if is_counted_on else 0) == (settled.updated_at, settled.attempts)
     assert (settled.state in OPEN) == (request_key(connection, settled) is not None and settled.certificate is None)
@@ -331,7 +334,7 @@ WORDS = "a\0b\ud800" + "c" * 9_999
         lambda c, t: settle_rejected(c, t, WORDS, WORDS, NOW),
         lambda c, t: settle_unknown(c, t, WORDS, LATER, NOW),
         lambda c, t: back_to_authorised(c, t, WORDS, LATER, NOW),
-        lambda c, t: quarantine(c, t, b"\x30\x00", WORDS, NOW),
+        lambda c, t: quarantine(c, t, A_STRAY, WORDS, NOW),
         lambda c, t: postpone(c, t, WORDS, LATER, NOW),
         lambda c, t: issue(
             c, t, replace(a_certificate(), reference=WORDS), NOW, delivered=True, undelivered_until=None
@@ -363,13 +366,17 @@ def test_what_is_sent_again_blindly_is_counted_and_told(connection: Connection) 
 
 
 def test_what_is_quarantined_is_kept_as_evidence_and_looked_at_by_a_person(connection: Connection) -> None:
-    kept = quarantine(connection, submitting(connection), b"\x30\x00", "another key", NOW)
+    kept = quarantine(connection, submitting(connection), A_STRAY, "another key", NOW)
 
-    (_, event) = audited(connection)[-1]
-
+    outcome, stopped = (each for _, each in audited(connection)[-2:])
+    (stray,) = strays.of_transaction(connection, kept.id)
+    (stop,) = stops.list_stops(connection)
     assert (None, None) == (kept.due_at, kept.certificate)
     assert kept.request is not None
-    assert ("another key", "3000") == (event["detail"], event["certificate"])
+    assert ("another key", "3000") == (outcome["detail"], outcome["certificate"])
+    assert ("connector-stopped", "lab") == (stopped["event"], stopped["connector"])
+    assert (b"\x30\x00", "7", "another key", NOW) == (stray.certificate, stray.serial, stray.reason, stray.due_at)
+    assert ("lab", kept.id, "another key") == (stop.connector, stop.transaction, stop.detail)
 
 
 @pytest.mark.parametrize("before", sorted(State))

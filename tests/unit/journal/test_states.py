@@ -25,7 +25,8 @@ authorised -> submitting expired
 awaiting-approval -> authorised rejected expired
 submitting -> issued pending unknown rejected quarantined authorised
 pending -> issued rejected quarantined expired
-unknown -> issued pending quarantined authorised
+unknown -> issued pending quarantined authorised rejected
+quarantined -> issued authorised rejected
 issued -> released revoking
 released -> revoking
 expired -> revoking

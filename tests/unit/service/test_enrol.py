@@ -389,10 +389,11 @@ async def test_a_wrong_certificate_is_kept_from_the_device(ra: Assembled, issuin
     issuing.answer = Issued(certificate=pki.der(stranger), chain=CA.chain, reference="order 9")
 
     result = await enrol(ra, Device())
-    _, event = await ra.events()
+    _, event, stopped = await ra.events()
 
     assert replies.Pending() == result
     assert "quarantined" == event["outcome"]
+    assert "connector-stopped" == stopped["event"]
     assert {"QUARANTINED": 1} == ra.counts.alarms
 
 

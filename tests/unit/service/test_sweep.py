@@ -325,6 +325,7 @@ async def test_a_second_certificate_is_revoked_and_never_handed_out(tmp_path: Pa
         slow.serial_offset = 2
         slow.may_answer.set()
         second = await asking
+        await sleeping.sweep()
         kinds = [each["event"] for each in await sleeping.events()]
 
     assert isinstance(first, replies.Success)
