@@ -59,6 +59,7 @@ schema: .venv
 	$(BIN)/python docs/events.py
 	$(BIN)/python docs/states.py
 	$(BIN)/python docs/intune.py
+	$(BIN)/python docs/connectors_table.py
 
 peers:
 	.ci/peers

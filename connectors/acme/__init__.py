@@ -238,20 +238,20 @@ class AcmeCa(NoCapabilities):
             return self._pending(order, request)
         await asyncio.to_thread(self._finalised.note, key, order.url, now)
         try:
-            order = await self._finalised_order(order, request.csr)
+            order, is_ours = await self._finalised_order(order, request.csr)
         except (ConnectorError, NotIssuable):
             await asyncio.to_thread(self._finalised.forget, key)
             raise
         try:
             if not order.is_settled:
                 order = await watch(lambda: self._look(order.url), self._options.wait_seconds)
-            return await self._result(order, request)
+            return await self._result(order, request, is_ours=is_ours)
         except ConnectorError as error:
             asked = error.retry_after_seconds if isinstance(error, BackendUnavailable) else None
             return self._pending(replace(order, retry_after_seconds=asked), request)
 
-    async def _finalised_order(self, order: Order, csr: bytes) -> Order:
-        """The order after its finalize; as it was before, where the answer was lost or says nothing.
+    async def _finalised_order(self, order: Order, csr: bytes) -> tuple[Order, bool]:
+        """The order after its finalize, and whether that was ours for certain; as it was before, where the answer was lost.
 
         Raises:
             NotIssuable: the server refuses the CSR.
@@ -260,20 +260,21 @@ class AcmeCa(NoCapabilities):
         try:
             said = await self._session.send("finalize", order.finalize, {"csr": base64url(csr)}, effect=Effect.ISSUES)
             if isinstance(said, Answer):
-                return answers.order(said, order.url)
+                return answers.order(said, order.url), True
         except BackendUnavailable as error:
             if not error.maybe_issued:
                 raise
-            return order
+            return order, False
         except ProtocolViolation:
-            return order
+            return order, False
         if said.kind == "orderNotReady":  # somebody has finalised it
-            return replace(order, status=OrderStatus.PROCESSING)
+            return replace(order, status=OrderStatus.PROCESSING), False
         raise refusal(said, self._session.where("finalize", order.finalize), of_finalize=True)
 
-    async def _result(self, order: Order, request: IssueRequest) -> IssueResult:
+    async def _result(self, order: Order, request: IssueRequest, *, is_ours: bool = False) -> IssueResult:
+        """What an order yields; where it `is_ours` for certain, it has the CSR's key or is wrong."""
         if order.status is OrderStatus.VALID:
-            issued = await self._issued(order, request)
+            issued = await self._issued(order, request, is_ours=is_ours)
             # Some servers hand the same order to everybody who wants the same names: then another key was faster.
             return issued or self._pending(await self._place(request), request)
         if order.status is OrderStatus.INVALID:
@@ -298,13 +299,13 @@ class AcmeCa(NoCapabilities):
         return answers.order(await self._session.ask("look", url), url)
 
     # ------------------------------------------------------------ certificates
-    async def _issued(self, order: Order, request: IssueRequest) -> Issued | None:
-        """The certificate of an order that is valid; None, where it holds another key than the request."""
+    async def _issued(self, order: Order, request: IssueRequest, *, is_ours: bool = False) -> Issued | None:
+        """The certificate of an order that is valid; None, where it holds another's key. What `is_ours` is handed on."""
         if order.certificate is None:
             raise ProtocolViolation(f"{self._session.where('order', order.url)} is valid and has no certificate")
         chain = await self._preferred(order.certificate)
         certificate, *above = answers.der(chain)
-        if _spki(chain) != request.contents.spki:
+        if not is_ours and _spki(chain) != request.contents.spki:
             return None
         return Issued(certificate=certificate, chain=tuple(above), reference=order.url)
 

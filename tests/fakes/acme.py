@@ -59,12 +59,14 @@ class FakeAcme:
         scripts: by operation (the first segment of the path), what happens to the next requests instead.
         new_order, finalised, authorization: the status that an order has when it is placed and when it is finalised,
             and that of every authorization.
+        base: where it is; every URL that it writes begins so.
         same_order: whoever places an order gets the last one.
         seen: the operations, in their order.
         payloads: the last payload of each operation.
     """
 
     scripts: dict[str, list[Script]] = field(default_factory=dict)
+    base: str = URL
     new_order: str = "ready"
     finalised: str = "valid"
     authorization: str = "pending"
@@ -106,7 +108,7 @@ class FakeAcme:
     def _do(self, operation: str, request: httpx.Request) -> Reply:
         if request.method == "GET":
             names = {"newNonce": "nonce", "newAccount": "account", "newOrder": "new-order", "revokeCert": "revoke"}
-            return Reply(200, json={name: f"{URL}/{path}" for name, path in names.items()} | {"meta": self.meta})
+            return Reply(200, json={name: f"{self.base}/{path}" for name, path in names.items()} | {"meta": self.meta})
         if request.method == "HEAD":
             return Reply(200)
         opened = self._opened(request)
@@ -156,7 +158,7 @@ class FakeAcme:
         known = next((url for url, each in self.accounts.items() if each == jwk), None)
         if known is None and payload.get("onlyReturnExisting"):
             return problem(400, "accountDoesNotExist")
-        url = known or f"{URL}/accounts/{next(self._numbers)}"
+        url = known or f"{self.base}/accounts/{next(self._numbers)}"
         self.accounts[url] = jwk
         return Reply(200 if known else 201, json={"status": "valid"}, headers={"Location": url})
 
@@ -165,23 +167,32 @@ class FakeAcme:
         placed = {
             "status": self.new_order,
             "identifiers": payload["identifiers"],
-            "authorizations": [f"{URL}/authorization/{number}"],
-            "finalize": f"{URL}/finalize/{number}",
+            "authorizations": [f"{self.base}/authorization/{number}"],
+            "finalize": f"{self.base}/finalize/{number}",
         }
         self.orders.setdefault(number, placed)
-        return Reply(201, json=self.orders[number], headers={"Location": f"{URL}/order/{number}"})
+        return Reply(201, json=self.orders[number], headers={"Location": f"{self.base}/order/{number}"})
 
     def _finalize(self, number: str, csr: bytes) -> Reply:
         order = self.orders[number]
         if order["status"] != "ready":
             return problem(403, "orderNotReady")
-        key = x509.load_der_x509_csr(csr).public_key()
-        self.certificates[number] = self.ca.issue(SimpleNamespace(public_key=lambda: key))  # type: ignore[arg-type]  # no private key
-        order |= {"status": self.finalised, "certificate": f"{URL}/certificate/{number}"}
+        self.certificates[number] = self.certify(x509.load_der_x509_csr(csr))
+        order |= {"status": self.finalised, "certificate": f"{self.base}/certificate/{number}"}
         return Reply(200, json=order)
 
+    def certify(self, csr: x509.CertificateSigningRequest) -> x509.Certificate:
+        """The certificate that an order yields."""
+        key = csr.public_key()
+        return self.ca.issue(SimpleNamespace(public_key=lambda: key))  # type: ignore[arg-type]  # no private key
+
     def _authorization(self, number: str) -> dict[str, Any]:
-        challenge = {"type": self.challenge_type, "url": f"{URL}/challenge/{number}", "status": "pending", "token": "t"}
+        challenge = {
+            "type": self.challenge_type,
+            "url": f"{self.base}/challenge/{number}",
+            "status": "pending",
+            "token": "t",
+        }
         name = self.orders[number]["identifiers"][0]
         return {"identifier": name, "status": self.authorization, "challenges": [challenge]}
 

@@ -201,6 +201,7 @@ async def assembled(
     url: str = URL,
     patience_seconds: float = PATIENCE_SECONDS,
     validator: OneChallenge | None = None,
+    clock: FakeClock | None = None,
     **rules: Any,
 ) -> AsyncIterator[Assembled]:
     """Over a journal, in `directory` where `url` does not say otherwise; `rules` are the profile's.
@@ -209,7 +210,7 @@ async def assembled(
     """
     Journal.create(url, directory=directory)
     journal = await Journal.open(url, directory=directory, patience_seconds=patience_seconds, companion=Chain())
-    clock, counts, validator = FakeClock(pki.NOW), Counts(), validator or OneChallenge()
+    clock, counts, validator = clock or FakeClock(pki.NOW), Counts(), validator or OneChallenge()
     asked = await asks(clock) if asks else validator
     checked = Checked("shared", asked, log_error=lambda *_: None)
     backend = Backend(
