@@ -5,6 +5,7 @@ What a backend sends and cannot be read is a ProtocolViolation.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable
 
 from cryptography import x509
@@ -14,14 +15,86 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from connectors.api import Misconfigured, ProtocolViolation
 
 _LONGEST_CHAIN = 8
+_PEM_LINE = 64
 
 
 def csr_pem(csr: bytes) -> str | None:
     """A PKCS #10 (DER) as PEM, byte for byte inside; None where it cannot be read."""
     try:
-        return x509.load_der_x509_csr(csr).public_bytes(Encoding.PEM).decode("ascii")
+        load_csr(csr)
     except ValueError:
         return None
+    text = b64encode(csr).decode("ascii")
+    lines = (text[at : at + _PEM_LINE] for at in range(0, len(text), _PEM_LINE))
+    return "\n".join(["-----BEGIN CERTIFICATE REQUEST-----", *lines, "-----END CERTIFICATE REQUEST-----", ""])
+
+
+def load_csr(csr: bytes) -> x509.CertificateSigningRequest:
+    """A PKCS #10 (DER), to read names and key from; its attributes may stand in any order, as strongSwan writes them.
+
+    What comes back is never sent on: the device has signed the bytes as they were.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return x509.load_der_x509_csr(csr)
+    except ValueError:
+        return x509.load_der_x509_csr(_in_order(csr))
+
+
+def signed_part(csr: bytes) -> bytes:
+    """The certificationRequestInfo of a PKCS #10 (DER), as its key has signed it.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    return _elements(_content(csr))[0]
+
+
+def _in_order(csr: bytes) -> bytes:
+    """The same request, its attributes sorted as DER wants a SET OF (X.690 §11.6)."""
+    info, *rest = _elements(_content(csr))
+    *fields, attributes = _elements(_content(info))
+    in_order = b"".join(sorted(_elements(_content(attributes))))
+    return _wrapped(csr[0], _wrapped(info[0], b"".join(fields) + _wrapped(attributes[0], in_order)) + b"".join(rest))
+
+
+def _content(element: bytes) -> bytes:
+    head, _ = _lengths(element)
+    return element[head:]
+
+
+def _elements(content: bytes) -> list[bytes]:
+    found = []
+    while content:
+        head, length = _lengths(content)
+        found.append(content[: head + length])
+        content = content[head + length :]
+    return found
+
+
+def _lengths(element: bytes) -> tuple[int, int]:
+    """Of the head of a DER element, and of its content.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if len(element) < 2:  # noqa: PLR2004 - tag and length
+        raise ValueError("a DER element ends before it has begun")
+    more = element[1] & 0x7F if element[1] & 0x80 else 0
+    head, length = 2 + more, int.from_bytes(element[2 : 2 + more]) if more else element[1]
+    if head + length > len(element):
+        raise ValueError("a DER element ends too soon")
+    return head, length
+
+
+def _wrapped(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    if size < 0x80:  # noqa: PLR2004 - X.690 §8.1.3.4, the short form
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((tag, 0x80 | len(length))) + length + content
 
 
 def from_pem(*texts: str) -> tuple[bytes, ...]:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from cryptography import x509
 
 from connectors.api import ApprovedContents, IssueRequest, RdnSequence, Rejection, San, SanKind, Secret
-from connectors.certificates import csr_pem
+from connectors.certificates import csr_pem, load_csr
 
 _UPN = "1.3.6.1.4.1.311.20.2.3"
 _UTF8_STRING = 0x0C
@@ -76,7 +76,7 @@ def check_names(csr: bytes, contents: ApprovedContents) -> None:
         NotSayable: something else was approved.
     """
     try:
-        loaded = x509.load_der_x509_csr(csr)
+        loaded = load_csr(csr)
         subject = [{(each.oid.dotted_string, each.value) for each in rdn} for rdn in loaded.subject.rdns]
         names = set(_names_of(loaded))
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from connectors.api import ApprovedContents, Rejection, SanKind
+from connectors.certificates import load_csr
 from connectors.contents import extensions, subject_name
 
 COMMON_NAME = "2.5.4.3"
@@ -61,7 +62,7 @@ def names_of_csr(csr: bytes) -> tuple[str, list[str]]:
         NotSayable: it cannot be read.
     """
     try:
-        loaded = x509.load_der_x509_csr(csr)
+        loaded = load_csr(csr)
         common_names = [str(each.value) for each in loaded.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         names = _alternative_names(loaded)
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:

@@ -6,10 +6,8 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from connectors.api import ApprovedContents, IssueRequest, RdnSequence, Rejection, SanKind
+from connectors.certificates import csr_pem
 
 RoleAttribute = Literal["C", "O", "OU", "L", "ST", "STREET", "POSTALCODE"]
 """The subject attributes that a role alone decides on; those of a request are dropped."""
@@ -60,10 +58,10 @@ def parameters(request: IssueRequest, from_role: Collection[RoleAttribute]) -> d
 
 def _pem(csr: bytes) -> str:
     """The device's own request, whose signature Vault verifies; read before, so that it goes out unchanged."""
-    try:
-        return x509.load_der_x509_csr(csr).public_bytes(Encoding.PEM).decode("ascii")
-    except ValueError as error:
-        raise NotSayable(Rejection.CSR, "the PKCS #10 cannot be read") from error
+    pem = csr_pem(csr)
+    if pem is None:
+        raise NotSayable(Rejection.CSR, "the PKCS #10 cannot be read")
+    return pem
 
 
 def _subject(subject: RdnSequence, from_role: Collection[RoleAttribute]) -> dict[str, str]:

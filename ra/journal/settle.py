@@ -54,7 +54,9 @@ def issue(
         LostRace: somebody else has taken it up, or settled it.
     """
     values: dict[str, Any] = {"delivered": delivered, "letters": letters, "undelivered_until": undelivered_until}
-    return _issue(connection, transaction, _ASKED, certificate, now, supersedes=supersedes, keeps_request=keeps_request, **values)
+    return _issue(
+        connection, transaction, _ASKED, certificate, now, supersedes=supersedes, keeps_request=keeps_request, **values
+    )
 
 
 def _issue(
@@ -218,6 +220,7 @@ def accept(
     *,
     letters: Sequence[NewLetter] = (),
     undelivered_until: datetime | None,
+    keeps_request: bool = False,
 ) -> Transaction:
     """QUARANTINED -> ISSUED, as `issue` does: by now its certificate is what was asked for, and none that nobody may have.
 
@@ -226,6 +229,7 @@ def accept(
     """
     strays.forget(connection, transaction.id)
     values: dict[str, Any] = {"delivered": False, "letters": letters, "undelivered_until": undelivered_until}
+    values["keeps_request"] = keeps_request
     return _issue(connection, transaction, frozenset({State.QUARANTINED}), certificate, now, **values)
 
 

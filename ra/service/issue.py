@@ -200,6 +200,7 @@ class Issuing:
             now,
             letters=letters,
             undelivered_until=self.undelivered_until(transaction.profile, now),
+            keeps_request=decision.seals_reply,
         )
 
     async def _fault_of(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from connectors.certificates import load_csr, signed_part
 from connectors.keyfiles import PrivateKey, make_key
 
 Clock = Callable[[], datetime]
@@ -104,6 +108,32 @@ class SimulatedCa:
             .add_extension(x509.CRLNumber(self._crl_number), critical=False)
             .sign(self._key, hashes.SHA256())
         )
+
+
+def read_csr(der: bytes) -> tuple[x509.CertificateSigningRequest, bool]:
+    """A PKCS #10 (DER), its attributes in any order as Go reads them, and whether its key has signed what was received.
+
+    Raises:
+        ValueError, UnsupportedAlgorithm: it cannot be read.
+    """
+    csr = load_csr(der)
+    key, digest = csr.public_key(), csr.signature_hash_algorithm
+    if not isinstance(key, rsa.RSAPublicKey) or digest is None:
+        return csr, csr.is_signature_valid
+    try:
+        key.verify(csr.signature, signed_part(der), padding.PKCS1v15(), digest)
+    except InvalidSignature:
+        return csr, False
+    return csr, True
+
+
+def from_pem(text: str) -> bytes:
+    """DER, out of PEM.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return b64decode("".join(text.strip().splitlines()[1:-1]), validate=True)
 
 
 def pem(value: x509.Certificate | x509.CertificateRevocationList) -> str:

@@ -45,6 +45,7 @@ class CfsslServer:
     url: str
     root: Path
     database: Path
+    ca: SimulatedCa
 
     def options(self, **more: Any) -> dict[str, Any]:
         """The connector's block; the key is in `file:auth.key`."""
@@ -60,12 +61,12 @@ class CfsslServer:
 
 
 @contextmanager
-def cfssl_server(directory: Path) -> Iterator[CfsslServer]:
+def cfssl_server(directory: Path, key_spec: str = "ec:p256") -> Iterator[CfsslServer]:
     """Starts it; skips the test where it is not installed."""
     program = peers.require("cfssl")
-    port, ca = free_port(), SimulatedCa("Test CFSSL", now)
+    port, ca = free_port(), SimulatedCa("Test CFSSL", now, key_spec)
     url = f"http://127.0.0.1:{port}"
-    server = CfsslServer(url=url, root=directory / "root.pem", database=directory / "certificates.db")
+    server = CfsslServer(url=url, root=directory / "root.pem", database=directory / "certificates.db", ca=ca)
     server.root.write_text(pem(ca.root))
     (directory / "ca.pem").write_text(pem(ca.certificate))
     key = ca._key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from ra.simulate.authority import SimulatedCa
+from ra.simulate.authority import SimulatedCa, read_csr
 from tests.fakes import pki
 from tests.fakes.connecting import TlsFiles
 from tests.fakes.simulated import listening, now
@@ -105,9 +104,8 @@ class EstServer:
 def _read(content: bytes) -> x509.CertificateSigningRequest | None:
     """The CSR, if it is one that is signed by its key."""
     try:
-        csr = x509.load_der_x509_csr(content)
-        is_good = csr.is_signature_valid
-    except (ValueError, InvalidSignature):
+        csr, is_good = read_csr(content)
+    except ValueError:
         return None
     return csr if is_good else None
 

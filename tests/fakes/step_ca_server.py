@@ -38,6 +38,7 @@ class StepCaServer:
     jwk_key: Path
     x5c_certificate: Path
     x5c_key: Path
+    ca: SimulatedCa
 
     def options(self, kind: str = "jwk", name: str = "scep-ra", **more: Any) -> dict[str, Any]:
         """The connector's block; the passphrase is in `file:passphrase`."""
@@ -54,10 +55,10 @@ def documented_template() -> str:
 
 
 @contextmanager
-def step_ca_server(directory: Path) -> Iterator[StepCaServer]:
+def step_ca_server(directory: Path, key_spec: str = "ec:p256") -> Iterator[StepCaServer]:
     """Starts it; skips the test where it is not installed."""
     program = peers.require("step-ca-0.29")
-    port, ca = free_port(), SimulatedCa("Test step-ca", now)
+    port, ca = free_port(), SimulatedCa("Test step-ca", now, key_spec)
     provisioner_key, client_key = make_key("ec:p256"), pki.rsa_key()
     server = StepCaServer(
         url=f"https://localhost:{port}",
@@ -65,6 +66,7 @@ def step_ca_server(directory: Path) -> Iterator[StepCaServer]:
         jwk_key=directory / "provisioner.key",
         x5c_certificate=directory / "x5c.pem",
         x5c_key=directory / "x5c.key",
+        ca=ca,
     )
     server.root.write_text(pem(ca.root))
     (directory / "issuing.pem").write_text(pem(ca.certificate))

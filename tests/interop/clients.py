@@ -34,12 +34,13 @@ class ClientFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to enrol, and where; the directory is empty before."""
+    """What to enrol, and where; the directory is empty before. Alternative names only strongSwan is asked for."""
 
     url: str
     challenge: str
     directory: Path
     common_name: str
+    dns_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,9 @@ def renew_with_strongswan(order: Order) -> Path:
 
 def _strongswan(order: Order, key: str, certificate: str, *options: str) -> Path:
     what = ["--url", order.url, "--dn", f"CN={order.common_name}", "--in", key, *options]
-    whom = ["--cacert-enc", "ra.crt", "--cacert-sig", "ca.crt"]
+    what += [each for name in order.dns_names for each in ("--san", name)]
+    issuing, *above = sorted(each.name for each in order.directory.glob("ca*.crt"))  # ca-1.crt comes before ca.crt
+    whom = ["--cacert-enc", "ra.crt", "--cacert-sig", issuing, *(f"--cacert={each}" for each in above)]
     how = ["--interval", "1", "--maxpolltime", str(POLL_SECONDS), "--outform", "pem"]
     done = _run_to_file([_path("pki"), "--scep", *what, *whom, *how], order.directory / certificate)
     if "failInfo" in done.stderr:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from connectors.api import KeyUsage
 from connectors.usage import to_x509
-from ra.simulate.authority import Clock, SimulatedCa
+from ra.simulate.authority import Clock, SimulatedCa, from_pem, read_csr
 from ra.simulate.ejbca.forms import Refused, read_alternative_names, read_dn
 
 NEW, GENERATED = 10, 40
@@ -125,9 +125,8 @@ class Issuing:
 
 def _read(text: str) -> tuple[x509.CertificateSigningRequest, PublicKey]:
     try:
-        csr = x509.load_pem_x509_csr(text.encode())
+        csr, is_signed = read_csr(from_pem(text))
         key = csr.public_key()
-        is_signed = csr.is_signature_valid
     except (ValueError, UnsupportedAlgorithm):
         raise Refused(400, "An incorrect certificate request has been passed.") from None
     if not is_signed:

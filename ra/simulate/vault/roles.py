@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
-from ra.simulate.authority import SimulatedCa
+from ra.simulate.authority import SimulatedCa, from_pem, read_csr
 from ra.simulate.vault.forms import Refused, key_type
 
 _HOST_NAME = re.compile(r"(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.?")
@@ -89,11 +89,11 @@ def _csr(role: Role, body: Mapping[str, Any]) -> tuple[x509.CertificateSigningRe
     if "-----BEGIN" not in text:
         raise Refused("csr contains no data")
     try:
-        csr = x509.load_pem_x509_csr(text.encode())
+        csr, is_signed = read_csr(from_pem(text))
         key = csr.public_key()
     except (ValueError, UnsupportedAlgorithm):
         raise Refused("certificate request could not be parsed: asn1: structure error") from None
-    if not csr.is_signature_valid:
+    if not is_signed:
         raise Refused("request signature invalid")
     if not isinstance(key, PublicKey):
         raise Refused("Unknown key type in CSR: 0")

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from base64 import b64decode
+
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from connectors import certificates
@@ -87,3 +91,48 @@ def test_a_crl_is_handed_on_as_it_is() -> None:
     crl = CA.crl().public_bytes(Encoding.DER)
 
     assert crl == certificates.crl_from_der(crl)
+
+
+STRONGSWAN = b64decode(
+    "MIICrTCCAZUCAQAwHzEdMBsGA1UEAxMUZGV2aWNlLTEuZXhhbXBsZS5vcmcwggEiMA0GCSqGSIb3DQEBAQUAA4IBDwAwggEKAoIB"
+    "AQCkPuGjisav96zCMMhfNYz0wnOqZ+WJ9Lyrg3HJTgECnfsbf68LPWqeb/XFMj3YwJfPidYn8ic9AdwoEsjGk9p0oFIjoC0LKna3"
+    "nk7gjSEdwUfPgRjPthPVCZWSDQebXA6cxSLFOr0ARKSaXr7q247epoyAvEimEEFeJq1iwyw2tK44T5fUFCHcf0nnaqLIgIZLlVgI"
+    "5s6dLhp14cU90wiJ1N/dFdYhIH9ewGRx5qEaRId37aGzaTOyB0W/+ruHrFVxjuiowGZRZr6uEI/6CWq4/C4atKsEBAyXA9uYA0AO"
+    "GBvzCSTA37BJpNY7uUlfSnnzWKgw7jEREoaLSigDiZ+tAgMBAAGgSTAwBgkqhkiG9w0BCQ4xIzAhMB8GA1UdEQQYMBaCFGRldmlj"
+    "ZS0xLmV4YW1wbGUub3JnMBUGCSqGSIb3DQEJBzEIDAZzZWNyZXQwDQYJKoZIhvcNAQELBQADggEBACY6yY4rh3nhgD9DvwTsNypI"
+    "fBgAalAidIdZMIl/srh3uuNwEMTQxVUKyGkFPWWxD6eKNxfr4z6UrcQy83wBltKcucm/xeKzEgmpY5TBDbQiLCHA/9RHDGhq6NGA"
+    "XhJdPmfF6VbEC7LHxbdGJy0bmRypELi3V7W7waO1wRPx96t+mGPmeXyqI6OS0Bj6ws3tNvIupw8SjF9xu/6i4BC//0bSJkGfjMwW"
+    "uIaKbyQz9O7/xvr8LxmPaPDhV9bGuy5hDmIBWx6MT+N5LPE/YOFAgOq96JoNG5ym/9KAQPEZb3ov5J9p7/wFqKOCl3l+epibEeP8"
+    "3Sfkwck65Q3lbVEjNBY="
+)
+"""A PKCS #10 of strongSwan 5.9.8: extensionRequest stands before challengePassword, against X.690 §11.6."""
+
+
+def test_a_request_whose_attributes_are_in_no_order_is_read_and_goes_out_as_it_came() -> None:
+    pem = certificates.csr_pem(STRONGSWAN)
+
+    loaded = certificates.load_csr(STRONGSWAN)
+
+    assert pem is not None
+    assert STRONGSWAN == b64decode("".join(pem.splitlines()[1:-1]))
+    assert "CN=device-1.example.org" == loaded.subject.rfc4514_string()
+    assert ["device-1.example.org"] == loaded.extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    ).value.get_values_for_type(x509.DNSName)
+
+
+def test_what_a_key_has_signed_is_what_was_received() -> None:
+    key = certificates.load_csr(STRONGSWAN).public_key()
+
+    assert isinstance(key, rsa.RSAPublicKey)
+    key.verify(
+        certificates.load_csr(STRONGSWAN).signature,
+        certificates.signed_part(STRONGSWAN),
+        padding.PKCS1v15(),
+        hashes.SHA256(),
+    )
+
+
+@pytest.mark.parametrize("csr", [b"", b"\x30", b"\x30\x03\x02\x01", b"\x30\x00", STRONGSWAN[:-1], STRONGSWAN[:50]])
+def test_what_is_no_request_is_not_read(csr: bytes) -> None:
+    assert certificates.csr_pem(csr) is None
