@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7
 
 from connectors.api import Misconfigured, ProtocolViolation
 
@@ -156,7 +156,7 @@ def load(certificate: bytes) -> x509.Certificate:
     """Raises ProtocolViolation where it is no certificate (DER)."""
     try:
         return x509.load_der_x509_certificate(certificate)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise ProtocolViolation("a certificate of the answer cannot be read") from error
 
 
@@ -168,8 +168,17 @@ def load_own(certificate: bytes) -> x509.Certificate:
     """
     try:
         return x509.load_der_x509_certificate(certificate)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise Misconfigured("what is no certificate cannot be revoked") from error
+
+
+def spki(certificate: bytes) -> bytes:
+    """SubjectPublicKeyInfo (DER) of a certificate (DER); empty where it cannot be read, so that it is nobody's."""
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
+        return b""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def has_issued(above: x509.Certificate, below: x509.Certificate) -> bool:

@@ -20,9 +20,7 @@ from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Annotated, Self
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import Field, model_validator
 
 from connectors import certificates
@@ -211,7 +209,7 @@ class EstCa(NoCapabilities):
 
     def _issued(self, bag: tuple[bytes, ...], spki: bytes, chain: tuple[bytes, ...], label: str | None) -> Issued:
         """What came back; by another CA than before, with no more of a chain than came with it."""
-        certificate = next((each for each in bag if _spki(each) == spki), bag[0])
+        certificate = next((each for each in bag if certificates.spki(each) == spki), bag[0])
         leaf = certificates.load(certificate)
         if not certificates.has_issued(certificates.load(chain[0]), leaf):
             _, *chain_with_it = certificates.chain_above(certificate, bag)
@@ -265,11 +263,3 @@ def _path(label: str | None, operation: str) -> str:
 
 def _digest(csr: bytes) -> str:
     return hashlib.sha256(csr).hexdigest()
-
-
-def _spki(certificate: bytes) -> bytes:
-    try:
-        key = x509.load_der_x509_certificate(certificate).public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return b""
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

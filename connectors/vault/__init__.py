@@ -22,11 +22,10 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import Field, model_validator
 
+from connectors import certificates
 from connectors.api import (
     ApprovedContents,
     Capability,
@@ -154,12 +153,12 @@ class VaultCa(NoCapabilities):
         for _, serial in sorted(candidates, reverse=True):
             stored = await self._stored(serial)
             certificate = answers.certificates(stored.certificate)[0] if stored else b""
-            if _spki(certificate) == request.contents.spki:
+            if certificates.spki(certificate) == request.contents.spki:
                 return Issued(certificate=certificate, chain=await self.ca_chain(), reference=serial)
         return None
 
     async def revoke(self, certificate: bytes, reason: RevocationReason) -> None:  # noqa: ARG002 - Vault knows none
-        loaded = _loaded(certificate)
+        loaded = certificates.load_own(certificate)
         body = {"serial_number": _colons(loaded.serial_number)}
         # The same status for a serial number that is not stored, and for one that must not be revoked.
         answer = await self._revoke(body, statuses={400: Meaning.ANSWER})
@@ -198,7 +197,7 @@ class VaultCa(NoCapabilities):
             server = (await self._session.open_call(call)).parse(answers.ServerHealth)
             if server.sealed or not server.initialized:
                 return Health(ready=False, detail="Vault is sealed" if server.sealed else "Vault is not initialised")
-            not_after = _loaded((await self.ca_chain())[0]).not_valid_after_utc
+            not_after = certificates.load((await self.ca_chain())[0]).not_valid_after_utc
             if self._services.now() >= not_after:
                 return Health(ready=False, detail=f"the issuer ran out at {not_after}", ca_not_after=not_after)
             await self._session.call(get("lookup", "v1/auth/token/lookup-self"))
@@ -279,18 +278,3 @@ def _of_404(answer: Answer) -> Meaning:
 def _colons(serial: int) -> str:
     """A serial number as Vault writes it: hexadecimal octets with colons between."""
     return serial.to_bytes(max(1, (serial.bit_length() + 7) // 8)).hex(":")
-
-
-def _loaded(certificate: bytes) -> x509.Certificate:
-    try:
-        return x509.load_der_x509_certificate(certificate)
-    except ValueError as error:
-        raise Misconfigured("what is no certificate cannot be revoked") from error
-
-
-def _spki(certificate: bytes) -> bytes:
-    try:
-        key = x509.load_der_x509_certificate(certificate).public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return b""
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -99,7 +99,7 @@ def show_certificate(
         raise NotPossible(f"{it.id} has no certificate: it is {it.state}")
     try:
         certificates = [x509.load_der_x509_certificate(each) for each in (it.certificate, *it.chain)]
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise NotPossible(f"{it.id}: its certificate, or one of the chain, is damaged in the journal") from None
     leaf, bundle = certificates[0], "".join(each.public_bytes(Encoding.PEM).decode() for each in certificates)
     sha256 = leaf.fingerprint(hashes.SHA256()).hex()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.x509 import Certificate, load_der_x509_certificate
+from cryptography.x509 import Certificate, InvalidVersion, load_der_x509_certificate
 
 from ra.scep import asn1, x509
 from ra.scep.csr import (
@@ -90,6 +90,6 @@ def _load(der: bytes) -> Certificate:
     try:
         loaded = load_der_x509_certificate(der)
         _ = loaded.not_valid_before_utc, loaded.not_valid_after_utc
-    except ValueError as error:
+    except (ValueError, InvalidVersion) as error:
         raise Malformed("the certificate does not parse") from error
     return loaded

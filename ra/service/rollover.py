@@ -124,5 +124,5 @@ def check_next_chain(chain: tuple[bytes, ...], present: tuple[bytes, ...]) -> No
                 raise NoNextCa(f"{each.subject.rfc4514_string()!r} is no CA certificate")
         for below, above in pairwise(certificates):
             below.verify_directly_issued_by(above)
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
+    except (ValueError, TypeError, InvalidSignature, x509.InvalidVersion, x509.ExtensionNotFound) as error:
         raise NoNextCa(f"it is no chain of CA certificates, issuing one first: {error}") from error

@@ -71,6 +71,14 @@ def test_a_certificate_that_is_cut_is_malformed_and_nobodys(cut: int) -> None:
     assert not is_issued_by(der, pki.der(CA.certificate))
 
 
+def test_a_certificate_of_an_unknown_version_is_malformed_and_nobodys() -> None:
+    der = pki.der(CERTIFICATE).replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020103"), 1)
+
+    with pytest.raises(Malformed):
+        read_facts(der)
+    assert not is_issued_by(der, pki.der(CA.certificate))
+
+
 @given(st.integers(min_value=0, max_value=700), st.integers(min_value=1, max_value=255))
 def test_a_certificate_that_was_changed_is_read_or_malformed_and_never_signed(where: int, change: int) -> None:
     der = bytearray(pki.der(CERTIFICATE))
