@@ -58,6 +58,7 @@ schema: .venv
 	$(BIN)/python docs/configuration.py > docs/configuration.md
 	$(BIN)/python docs/events.py
 	$(BIN)/python docs/states.py
+	$(BIN)/python docs/conformance.py
 	$(BIN)/python docs/intune.py
 	$(BIN)/python docs/connectors_table.py
 

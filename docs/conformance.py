@@ -315,7 +315,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
         "-",
         "otherwise a certs-only message, application/x-x509-ca-ra-cert",
         "ra/service/describe.py",
-        "The RA's certificate comes first: clients without a rule of their own take the first.",
+        "The RA's certificate comes first, unless `ca_cert_form` says otherwise: clients without a rule of their own take the first.",
     ),
     Requirement("operation-of-post", "4.3", "-", "a POST is a PKIOperation, said or not", "ra/web/scep.py"),
     Requirement("reply-media-type", "4.3.1", "-", "replies are application/x-pki-message", "ra/web/scep.py"),
@@ -333,7 +333,7 @@ REQUIREMENTS: tuple[Requirement, ...] = (
         "4.7.1",
         "-",
         "GetNextCACert is signed by the current CA key, application/x-x509-next-ca-cert",
-        "ra/service/describe.py",
+        "ra/service/rollover.py",
         "Where the connector can have the CA sign. Else it is not offered, unless a profile has the RA sign: an RA has no CA key.",
     ),
     Requirement(

@@ -107,6 +107,7 @@ def judge(client: Client, served: Serving, load: Load, directory: Path) -> x509.
 
 
 @pytest.mark.peer
+@pytest.mark.rfc8894("rollover-recipient")
 def test_no_enrolment_fails_while_the_identity_is_rotated(
     managed: Path, ports: tuple[int, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

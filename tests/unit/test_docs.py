@@ -53,3 +53,10 @@ def test_every_mark_of_a_test_names_a_requirement_of_the_rfc() -> None:
     known = {each.key for each in CONFORMANCE["REQUIREMENTS"]}
 
     assert set() == CONFORMANCE["shown_by"](ROOT / "tests").keys() - known
+
+
+def test_every_requirement_of_the_rfc_is_shown_by_a_test_and_stands_on_the_page() -> None:
+    shown = CONFORMANCE["shown_by"](ROOT / "tests")
+
+    assert set() == CONFORMANCE["unshown"](shown)
+    assert CONFORMANCE["page"](shown) == (ROOT / "docs/conformance.md").read_text("utf-8")

@@ -68,6 +68,7 @@ async def message(endpoint: Endpoint, clock: FakeClock) -> bytes | None:
     return await Rollover(clock=clock, metrics=Counts()).message(endpoint)
 
 
+@pytest.mark.rfc8894("next-ca-signed")
 async def test_the_ca_signs_where_it_can() -> None:
     clock = FakeClock(pki.NOW)
 
@@ -78,6 +79,7 @@ async def test_the_ca_signs_where_it_can() -> None:
 
 
 @pytest.mark.parametrize("configured", [False, True])
+@pytest.mark.rfc8894("next-ca-signed")
 async def test_the_ra_signs_where_the_profile_wants_it_and_the_ca_cannot(*, configured: bool) -> None:
     clock, ca = FakeClock(pki.NOW), LeavingCa(*(() if configured else (Capability.NEXT_CA,)))
     endpoint = served(ca, clock, next_ca=NEXT.chain if configured else (), next_ca_signed_by_ra=True)
