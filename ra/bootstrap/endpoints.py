@@ -20,7 +20,7 @@ from ra.keyring.checks import examine, insist
 from ra.scep.certificate import read_facts
 from ra.service.backend import Backend
 from ra.service.endpoint import Authority, Endpoint
-from ra.service.renew import insist_on_revoking
+from ra.service.renew import insist_on_naming_sids, insist_on_revoking
 from ra.service.retrieve import insist_on_source
 from ra.service.ring import Holding, Ring
 from ra.settings.load import Configuration
@@ -50,6 +50,7 @@ def build_endpoint(
         insist(findings)
         insist_on_source(policy, backend)
         insist_on_revoking(policy, (backend, *before))
+        insist_on_naming_sids(policy, backend, has_challenge=settings.challenge is not None)
         authorities = tuple(_authority(configuration.directory, each) for each in settings.renewal_authorities)
     endpoint = Endpoint(
         profile=policy,

@@ -226,6 +226,9 @@ def _merged(grants: Sequence[Grant]) -> Verdict:
         for key, value in grant.attributes.items():
             if attributes.setdefault(key, value) != value:
                 return Deny(detail=f"the validators disagree on {key!r}")
+    sids = {grant.sid for grant in grants if grant.sid is not None}
+    if len(sids) > 1:
+        return Deny(detail="the validators disagree on the SID")
     wishes = [grant.validity for grant in grants if grant.validity is not None]
     spends = [grant.spend for grant in grants if grant.spend is not None]
     if len(spends) > 1:
@@ -239,4 +242,5 @@ def _merged(grants: Sequence[Grant]) -> Verdict:
         needs_approval=any(grant.needs_approval for grant in grants),
         is_strong=any(grant.is_strong for grant in grants),
         validity=min(wishes, default=None),
+        sid=next(iter(sids), None),
     )

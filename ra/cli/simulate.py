@@ -132,12 +132,17 @@ def jamf(
     ),
     *,
     computer: Annotated[list[str] | None, typer.Option("--computer", help="Serial number of a managed Mac.")] = None,
+    mobile: Annotated[
+        list[str] | None, typer.Option("--mobile", help="Serial number of a managed iPhone or iPad.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Jamf Pro's API, which a directory challenge asks which Macs there are."""
+    """Jamf Pro's API, which a directory challenge asks which Macs and mobile devices there are."""
     simulated = SimulatedJamf(now=SystemClock().now, entropy=secrets.token_bytes)
     for serial in computer or ["C02EXAMPLE"]:
         simulated.add(serial)
+    for serial in mobile or ["DMPEXAMPLE"]:
+        simulated.add_mobile(serial)
     with bind("listen", _address(listen)) as listener:
         _keep(secret, simulated.client_secret)
         block: dict[str, object] = {

@@ -13,8 +13,8 @@ from ra.errors import Reason, Refused
 from ra.policy.grant import Grant
 from ra.policy.names import approved_kind
 from ra.policy.profile import Profile
-from ra.policy.rules import RULES, granted_extended_key_usage, granted_key_usage, granted_sid
-from ra.policy.sid import SID_EXTENSION, read_sid
+from ra.policy.rules import RULES, asked_sids, granted_extended_key_usage, granted_key_usage, granted_sid
+from ra.policy.sid import SID_EXTENSION, is_sid, read_sid
 from ra.scep.csr import Csr
 from ra.scep.messages import Enrolment
 from ra.scep.words import RDN_ATTRIBUTES
@@ -90,11 +90,14 @@ def decide(
     )
     _check_grant(enrolment, grant, profile)
     _check_reply(enrolment, grant, profile)
+    sid = _found_sid(enrolment.csr, grant, profile, explicit_contents=explicit_contents)
+    if sid is not None:
+        strict = replace(strict, allow_sid_extension=True)  # to ask for what it gets anyway is no fault
     for rule in RULES:
         rule(enrolment, strict)
     return Decision(
         csr=enrolment.csr.der,
-        contents=_contents(enrolment.csr, profile, grant.validity if explicit_validity else None),
+        contents=_contents(enrolment.csr, strict, grant.validity if explicit_validity else None, sid),
         grant=grant,
         profile=profile.name,
         decided_at=now,
@@ -166,7 +169,25 @@ def _check_reply(enrolment: Enrolment, grant: Grant, profile: Profile) -> None:
         raise Refused(Reason.SIGNER_CANNOT_RECEIVE, "the signer's key is not RSA, and the challenge could be guessed")
 
 
-def _contents(csr: Csr, profile: Profile, wish: timedelta | None) -> ApprovedContents:
+def _found_sid(csr: Csr, grant: Grant, profile: Profile, *, explicit_contents: bool) -> str | None:
+    """The SID that the challenge has found, where it goes into the certificate. No other is ever asked for beside it."""
+    if grant.sid is None:
+        return None
+    if not is_sid(grant.sid):
+        raise Refused(Reason.EXTENSION_NOT_ALLOWED, f"the challenge has found what is no SID: {grant.sid[:100]!a}")
+    asked = asked_sids(csr)
+    if others := sorted(asked - {grant.sid}):
+        detail = f"asked for the SID {', '.join(others)[:200]}, where the challenge has found {grant.sid}"
+        raise Refused(Reason.EXTENSION_NOT_ALLOWED, detail)
+    if not profile.sid_from_challenge:
+        return None
+    if not explicit_contents and all(each.oid != SID_EXTENSION for each in csr.extensions):
+        detail = "the CA copies from the request, and can add no SID that this does not ask for"
+        raise Refused(Reason.EXTENSION_NOT_ALLOWED, detail)
+    return grant.sid
+
+
+def _contents(csr: Csr, profile: Profile, wish: timedelta | None, sid: str | None) -> ApprovedContents:
     longest = timedelta(days=profile.default_validity_days)
     return ApprovedContents(
         subject=tuple(tuple(NameAttribute(each.oid, each.value, each.tag) for each in rdn) for rdn in csr.subject),
@@ -175,7 +196,7 @@ def _contents(csr: Csr, profile: Profile, wish: timedelta | None) -> ApprovedCon
         key_usage=granted_key_usage(csr, profile),
         extended_key_usage=granted_extended_key_usage(csr, profile),
         validity=longest if wish is None else min(wish, longest),
-        sid=granted_sid(csr, profile),
+        sid=sid or granted_sid(csr, profile),
     )
 
 

@@ -50,6 +50,7 @@ class Grant:
         needs_approval: a person decides before the CA is asked.
         validity: how long the certificate is wanted to be valid, by whoever manages the device; never longer than the
             profile allows.
+        sid: the Microsoft security identifier of the device's account, `S-1-…`, where the validator knows it.
     """
 
     method: str
@@ -60,3 +61,4 @@ class Grant:
     needs_approval: bool = False
     is_strong: bool = False
     validity: timedelta | None = None
+    sid: str | None = None

@@ -98,6 +98,13 @@ def granted_sid(csr: Csr, profile: Profile) -> str | None:
     return next((read_sid(each.value) for each in csr.extensions if each.oid == SID_EXTENSION), None)
 
 
+def asked_sids(csr: Csr) -> frozenset[str]:
+    """Every Microsoft SID that reads, in an extension or in a URI."""
+    extensions = (read_sid(each.value) for each in csr.extensions if each.oid == SID_EXTENSION)
+    names = (uri_sid(each.value) for each in csr.subject_alternative_names)
+    return frozenset(sid for sid in (*extensions, *names) if sid is not None)
+
+
 # ---------------------------------------------------------------- rules
 
 

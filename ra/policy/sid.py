@@ -19,8 +19,26 @@ _SID = r"S-1-[0-9]{1,15}(?:-[0-9]{1,10}){1,8}"
 _SID_TEXT = re.compile(_SID)
 _SID_AT_END = re.compile(rf"{_SID}\Z".encode())
 
+_SID_HEAD_BYTES = 8
+"""Revision, number of sub-authorities, authority."""
+
 _OBJECT_SID_OID = bytes.fromhex("060a2b060104018237190201")
 """1.3.6.1.4.1.311.25.2.1, DER."""
+
+
+def is_sid(text: str) -> bool:
+    """Whether it is a SID as Windows writes one: `S-1-5-21-…`."""
+    return _SID_TEXT.fullmatch(text) is not None
+
+
+def binary_sid(value: bytes) -> str | None:
+    """The SID in the value of an attribute objectSid (MS-DTYP §2.4.2.2); None when it is not exactly one."""
+    if len(value) < _SID_HEAD_BYTES or value[0] != 1 or len(value) != _SID_HEAD_BYTES + 4 * value[1]:
+        return None
+    authority = int.from_bytes(value[2:_SID_HEAD_BYTES], "big")
+    parts = (int.from_bytes(value[at : at + 4], "little") for at in range(_SID_HEAD_BYTES, len(value), 4))
+    sid = "-".join(map(str, ("S", 1, authority, *parts)))
+    return sid if is_sid(sid) else None
 
 
 def read_sid(extension: bytes) -> str | None:

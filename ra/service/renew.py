@@ -90,7 +90,7 @@ class Renewals:
 
     async def waive(self, endpoint: Endpoint, request: Enrolment, origin: Origin, now: datetime) -> Grant | Unwaived:
         """The Grant of a renewal that needs no challenge, or why it needs one."""
-        if endpoint.validator is not None and demands_challenge_on_renewal(endpoint.validator):
+        if _is_demanded(endpoint):
             return Unwaived(detail="the challenge of this profile is needed on renewal too")
         issuer = _issuer(endpoint, origin)
         predecessor = _predecessor(endpoint, origin, issuer)
@@ -167,13 +167,31 @@ def insist_on_revoking(profile: Profile, issuers: Iterable[Backend]) -> None:
             raise Misconfigured(f"revoke_on_replace: connectors.{each.name} cannot revoke")
 
 
+def insist_on_naming_sids(profile: Profile, issuer: Backend, *, has_challenge: bool) -> None:
+    """Lets a profile pass whose wish to name a SID that no request asks for can be met.
+
+    Raises:
+        Misconfigured: there is no challenge to find one, or the connector copies from the request.
+    """
+    if profile.sid_from_challenge and not has_challenge:
+        raise Misconfigured("sid_from_challenge: the profile has no challenge")
+    if profile.sid_from_challenge and not issuer.can(Capability.EXPLICIT_CONTENTS):
+        raise Misconfigured(f"sid_from_challenge: connectors.{issuer.name} copies from the request, and adds nothing")
+
+
 def can_renew(endpoint: Endpoint) -> bool:
     """Whether there are requests at all that this endpoint lets in by the certificate that signs them."""
-    profile, validator = endpoint.profile, endpoint.validator
-    is_demanded = validator is not None and demands_challenge_on_renewal(validator)
+    profile = endpoint.profile
     has_window = profile.renewal_threshold_days > 0 or profile.renewal_grace_days > 0
     is_told = any(map(can_tell, endpoint.issuers)) or bool(endpoint.renewal_authorities)
-    return has_window and not is_demanded and is_told
+    return has_window and not _is_demanded(endpoint) and is_told
+
+
+def _is_demanded(endpoint: Endpoint) -> bool:
+    """Whether a renewal needs the challenge too: its validator says so, or nobody else can say which SID goes into it."""
+    if endpoint.validator is None:
+        return False
+    return endpoint.profile.sid_from_challenge or demands_challenge_on_renewal(endpoint.validator)
 
 
 def _issuer(endpoint: Endpoint, origin: Origin) -> Backend | Authority | None:

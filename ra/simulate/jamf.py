@@ -1,7 +1,7 @@
-"""Jamf Pro, as far as a registration authority meets it: the webhook it sends, and the API that says which Macs there are.
+"""Jamf Pro, as far as a registration authority meets it: the webhook it sends, and the API that says which devices it has.
 
 The shape of the event is the one that Jamf Pro's documentation and Fleet have in common; that of the API's errors is what
-is known of it. What a test wants to break is `faults`.
+clients have written down of it. What a test wants to break is `faults`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ EVENT = "SCEPChallenge"
 LIFETIME = timedelta(minutes=20)
 """Of a token."""
 
+_VERSIONS = ("v1", "v2", "v3", "v4")
+"""Of the inventory of computers, which differ in what a look-up does not ask for."""
+
 _FILTER = re.compile(r'(hardware\.serialNumber|udid|general\.name)=="([^"]*)"')
+_MOBILE_FILTER = re.compile(r'(serialNumber|udid|displayName)=="([^"]*)"')
 
 
 @dataclass(kw_only=True)
 class Computer:
-    """One Mac."""
+    """One Mac, or one mobile device."""
 
     serial: str
     name: str
@@ -40,7 +44,7 @@ class Computer:
 
 @dataclass(kw_only=True)
 class SimulatedJamf:
-    """One Jamf Pro with its computers and one API client.
+    """One Jamf Pro with its computers, its mobile devices and one API client.
 
     Attributes:
         faults: the ASGI application, and what its next requests meet.
@@ -51,6 +55,7 @@ class SimulatedJamf:
     entropy: Callable[[int], bytes]
     client_id: str = "scep-ra"
     computers: list[Computer] = field(default_factory=list)
+    mobile_devices: list[Computer] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -58,7 +63,8 @@ class SimulatedJamf:
         self._tokens: dict[str, datetime] = {}
         routes = [
             Route("/api/oauth/token", self._token, methods=["POST"]),
-            Route("/api/v1/computers-inventory", self._inventory, methods=["GET"]),
+            *(Route(f"/api/{each}/computers-inventory", self._inventory, methods=["GET"]) for each in _VERSIONS),
+            Route("/api/v2/mobile-devices/detail", self._mobile_inventory, methods=["GET"]),
         ]
         self.faults = Faults(Starlette(routes=routes))
 
@@ -67,6 +73,12 @@ class SimulatedJamf:
         computer = Computer(serial=serial, name=f"Mac {serial}", udid=self.entropy(16).hex(), is_managed=is_managed)
         self.computers.append(computer)
         return computer
+
+    def add_mobile(self, serial: str, *, is_managed: bool = True) -> Computer:
+        """A mobile device, called by its serial number."""
+        device = Computer(serial=serial, name=f"iPad {serial}", udid=self.entropy(20).hex(), is_managed=is_managed)
+        self.mobile_devices.append(device)
+        return device
 
     def forget_tokens(self) -> None:
         """Every token is refused from now on."""
@@ -87,16 +99,29 @@ class SimulatedJamf:
         )
 
     async def _inventory(self, request: Request) -> Response:
+        return self._find(request, _FILTER, self.computers, _computer)
+
+    async def _mobile_inventory(self, request: Request) -> Response:
+        return self._find(request, _MOBILE_FILTER, self.mobile_devices, _mobile)
+
+    def _find(
+        self,
+        request: Request,
+        filters: re.Pattern[str],
+        devices: list[Computer],
+        show: Callable[[Computer, bool], dict[str, Any]],
+    ) -> Response:
         self.requests.append((request.method, request.url.path))
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
         if self._tokens.get(token, self.now()) <= self.now():
             return _refused(401, "INVALID_TOKEN", "Unauthorized")
-        wanted = _FILTER.fullmatch(request.query_params.get("filter", ""))
+        wanted = filters.fullmatch(request.query_params.get("filter", ""))
         if wanted is None:
             return _refused(400, "INVALID_FILTER", "the filter is not understood by this simulator")
-        found = [each for each in self.computers if _property(each, wanted[1]) == wanted[2]]
+        found = [each for each in devices if _property(each, wanted[1]) == wanted[2]]
         shown = found[: int(request.query_params.get("page-size", "100"))]
-        return JSONResponse({"totalCount": len(found), "results": [_computer(each) for each in shown]})
+        with_hardware = "HARDWARE" in request.query_params.getlist("section")
+        return JSONResponse({"totalCount": len(found), "results": [show(each, with_hardware) for each in shown]})
 
 
 def challenge_event(scep_url: str, computer: Computer | None, now: datetime) -> bytes:
@@ -118,15 +143,30 @@ def challenge_event(scep_url: str, computer: Computer | None, now: datetime) -> 
 
 
 def _property(computer: Computer, name: str) -> str:
-    return {"hardware.serialNumber": computer.serial, "udid": computer.udid, "general.name": computer.name}[name]
+    match name.rpartition(".")[2]:
+        case "serialNumber":
+            return computer.serial
+        case "udid":
+            return computer.udid
+        case _:
+            return computer.name
 
 
-def _computer(computer: Computer) -> dict[str, Any]:
+def _computer(computer: Computer, with_hardware: bool) -> dict[str, Any]:
     return {
         "id": str(int(computer.udid[:6], 16)),
         "udid": computer.udid,
         "general": {"name": computer.name, "remoteManagement": {"managed": computer.is_managed}},
-        "hardware": {"serialNumber": computer.serial},
+        **({"hardware": {"serialNumber": computer.serial}} if with_hardware else {}),
+    }
+
+
+def _mobile(device: Computer, with_hardware: bool) -> dict[str, Any]:
+    return {
+        "mobileDeviceId": str(int(device.udid[:6], 16)),
+        "deviceType": "ios",
+        "general": {"udid": device.udid, "displayName": device.name, "managed": device.is_managed},
+        "hardware": {"serialNumber": device.serial} if with_hardware else None,
     }
 
 

@@ -76,6 +76,14 @@ def test_beside_one_that_asks_for_a_secret_it_may_stand(directory: Path) -> None
     assert check(load(path, {})) == ()
 
 
+def test_a_sid_that_nobody_finds_or_that_the_ca_cannot_add_stops_the_start(directory: Path) -> None:
+    option = "sid_from_challenge = true\n"
+    unfound = append(directory, f'[profiles.open]\nconnector = "lab"\nchallenge_password_required = false\n{option}')
+
+    with pytest.raises(Misconfigured, match="sid_from_challenge: the profile has no challenge"):
+        check(load(unfound, {}))
+
+
 def test_two_pages_at_one_path_stop_the_start(directory: Path) -> None:
     (directory / "mdm.txt").write_text("correct horse battery", "utf-8")
     account = '{ label = "mdm", user = "mdm", password = "file:mdm.txt" }'

@@ -1,21 +1,22 @@
-"""Jamf Pro's computers, through its API, as an API client with the privilege Read Computers."""
+"""Jamf Pro's computers and mobile devices, through its API, as an API client that may read them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import quote
 
 from pydantic import Field
 
-from connectors.api import AuthFailed, Secret
+from connectors.api import AuthFailed, ProtocolViolation, Secret
 from connectors.transport import AnswerModel, Call, Effect, SecretReference, TransportOptions
 from ra.challenge.api import Services
-from ra.challenge.directory.records import Device, Tokens
+from ra.challenge.directory.records import VALUE, Device, Tokens
 from ra.challenge.remote import open_transport
 
 
 class JamfSource(TransportOptions):
-    """Jamf Pro's computers: an API client with the privilege Read Computers."""
+    """Jamf Pro's computers or mobile devices: an API client with the privilege Read Computers or Read Mobile Devices."""
 
     kind: Literal["jamf"]
     """The directory."""
@@ -23,12 +24,21 @@ class JamfSource(TransportOptions):
     """The API client's id."""
     client_secret: SecretReference
     """`file:PATH` or `env:NAME`."""
+    devices: Literal["computers", "mobile"] = "computers"
+    """Which of its inventories is asked: Macs, or iPhones, iPads and Apple TVs."""
     by: Literal["hardware.serialNumber", "udid", "general.name"] = "hardware.serialNumber"
-    """Which property of a computer is compared."""
+    """Which property of a device is compared; of a mobile device `general.name` is its display name."""
+    computers_api: Literal["v1", "v2", "v3", "v4"] = "v3"
+    """Which version of `/api/…/computers-inventory` is asked. Jamf withdraws an old one a year or more after it has brought
+    the next: v1 was deprecated in 2025, v3 with Jamf Pro 11.30, which brought v4."""
 
 
 class _Management(AnswerModel):
     managed: bool = False
+
+
+class _Hardware(AnswerModel):
+    serial_number: str | None = Field(default=None, alias="serialNumber")
 
 
 class _General(AnswerModel):
@@ -38,11 +48,51 @@ class _General(AnswerModel):
 
 class _Computer(AnswerModel):
     id: str
+    udid: str | None = None
     general: _General = _General()
+    hardware: _Hardware = _Hardware()
+
+    def device(self) -> Device:
+        managed = self.general.remote_management.managed
+        return Device(id=self.id, name=self.general.name, is_enabled=managed, is_compliant=None)
+
+    def properties(self) -> Mapping[str, str | None]:
+        return {
+            "hardware.serialNumber": self.hardware.serial_number,
+            "udid": self.udid,
+            "general.name": self.general.name,
+        }
 
 
-class _Page(AnswerModel):
+class _Computers(AnswerModel):
     results: list[_Computer]
+
+
+class _MobileGeneral(AnswerModel):
+    udid: str | None = None
+    name: str = Field(default="", alias="displayName")
+    managed: bool = False
+
+
+class _Mobile(AnswerModel):
+    id: str = Field(alias="mobileDeviceId")
+    general: _MobileGeneral = _MobileGeneral()
+    hardware: _Hardware | None = None
+
+    def device(self) -> Device:
+        return Device(id=self.id, name=self.general.name, is_enabled=self.general.managed, is_compliant=None)
+
+    def properties(self) -> Mapping[str, str | None]:
+        serial = self.hardware.serial_number if self.hardware else None
+        return {"hardware.serialNumber": serial, "udid": self.general.udid, "general.name": self.general.name}
+
+
+class _Mobiles(AnswerModel):
+    results: list[_Mobile]
+
+
+_MOBILE_NAMES = {"hardware.serialNumber": "serialNumber", "udid": "udid", "general.name": "displayName"}
+"""How a filter calls what the answer calls otherwise."""
 
 
 class JamfDirectory:
@@ -65,13 +115,18 @@ class JamfDirectory:
     def __repr__(self) -> str:
         return f"JamfDirectory({self._source.url})"
 
-    async def find(self, value: str) -> tuple[Device, ...]:
+    async def find(self, names: Mapping[str, str]) -> tuple[Device, ...]:
+        source, value = self._source, names[VALUE]
         # The value is of letters, digits and a few signs; a quotation mark, which would end it, is none of them.
-        wanted = quote(f'{self._source.by}=="{value}"')
+        if source.devices == "computers":
+            path, wanted = f"{source.computers_api}/computers-inventory", f'{source.by}=="{value}"'
+        else:
+            path, wanted = "v2/mobile-devices/detail", f'{_MOBILE_NAMES[source.by]}=="{value}"'
         call = Call(
             operation="find",
             effect=Effect.REPEATABLE,
-            url=f"/api/v1/computers-inventory?section=GENERAL&section=HARDWARE&page-size=2&filter={wanted}",
+            # Without its section, the hardware is null.
+            url=f"/api/{path}?section=GENERAL&section=HARDWARE&page-size=2&filter={quote(wanted)}",
             headers={**await self._tokens.header(), "Accept": "application/json"},
         )
         try:
@@ -79,15 +134,12 @@ class JamfDirectory:
         except AuthFailed:
             self._tokens.drop()
             raise
-        return tuple(
-            Device(
-                id=each.id,
-                name=each.general.name,
-                is_enabled=each.general.remote_management.managed,
-                is_compliant=None,
-            )
-            for each in answer.parse(_Page).results
-        )
+        found: list[_Computer] | list[_Mobile]
+        found = answer.parse(_Computers).results if source.devices == "computers" else answer.parse(_Mobiles).results
+        # Some of Jamf Pro's lists do not look at a filter: the first device there is would pass for the one asked for.
+        if any((each.properties()[source.by] or "").casefold() != value.casefold() for each in found):
+            raise ProtocolViolation(f"{source.url} answers with a device whose {source.by} is not the one asked for")
+        return tuple(each.device() for each in found)
 
     async def aclose(self) -> None:
         await self._transport.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -10,8 +11,9 @@ from pydantic import Field
 from connectors.api import AuthFailed, Secret
 from connectors.transport import AnswerModel, BaseUrl, Call, Effect, SecretReference, TransportOptions
 from ra.challenge.api import Services
-from ra.challenge.directory.records import Device, Tokens
+from ra.challenge.directory.records import VALUE, Device, Tokens
 from ra.challenge.remote import open_transport
+from ra.policy.sid import is_sid
 
 
 class _Graph(TransportOptions):
@@ -66,10 +68,10 @@ class MicrosoftDirectory:
     def __repr__(self) -> str:
         return f"MicrosoftDirectory({self._source.kind}, {self._source.tenant})"
 
-    async def find(self, value: str) -> tuple[Device, ...]:
+    async def find(self, names: Mapping[str, str]) -> tuple[Device, ...]:
         path, read = _PATHS[self._source.kind]
         # The value is of letters, digits and a few signs; an apostrophe, which would end it, is none of them.
-        wanted = quote(f"{self._source.by} eq '{value}'")
+        wanted = quote(f"{self._source.by} eq '{names[VALUE]}'")
         call = Call(
             operation="find",
             effect=Effect.REPEATABLE,
@@ -87,6 +89,10 @@ class MicrosoftDirectory:
         await self._transport.aclose()
 
 
+_ENABLED_STATES = frozenset({"managed", "retirecanceled", "wipecanceled"})
+"""Of managementState. What is pending, issued or has failed is on its way out; what is `discovered` is not in yet."""
+
+
 def _form(source: EntraSource | IntuneSource, secret: Secret) -> dict[str, str | Secret]:
     return {
         "grant_type": "client_credentials",
@@ -97,23 +103,24 @@ def _form(source: EntraSource | IntuneSource, secret: Secret) -> dict[str, str |
 
 
 def _entra(said: dict[str, Any]) -> Device:
+    """A device that is synchronised from Active Directory has the SID of its account there; it must be selected by name."""
+    sid = said.get("onPremisesSecurityIdentifier")
     return Device(
         id=str(said.get("deviceId", "")),
         name=str(said.get("displayName", "")),
         is_enabled=said.get("accountEnabled") is True,
         is_compliant=said.get("isCompliant") is True,
-        sid=said.get("onPremisesSecurityIdentifier")
-        if isinstance(said.get("onPremisesSecurityIdentifier"), str)
-        else None,
+        sid=sid if isinstance(sid, str) and is_sid(sid) else None,
     )
 
 
 def _intune(said: dict[str, Any]) -> Device:
     """A managed device is there until it is retired or wiped; while that is under way it is not enabled any more."""
+    state = said.get("managementState")
     return Device(
         id=str(said.get("id", "")),
         name=str(said.get("deviceName", "")),
-        is_enabled=str(said.get("managementState", "managed")).lower() == "managed",
+        is_enabled=isinstance(state, str) and state.lower() in _ENABLED_STATES,
         is_compliant=str(said.get("complianceState", "")).lower() == "compliant",
     )
 

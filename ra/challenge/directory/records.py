@@ -12,6 +12,9 @@ from pydantic import Field
 from connectors.api import Secret
 from connectors.transport import AnswerModel, Call, Effect, Transport
 
+VALUE = "value"
+"""What the options take from the request to be looked up, among the names that `find` is given."""
+
 EARLY = timedelta(minutes=2)
 """So long before its end a token is replaced."""
 

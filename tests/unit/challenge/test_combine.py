@@ -287,6 +287,15 @@ def test_all_of_denies_where_the_validators_disagree_about_the_device() -> None:
     assert Deny(detail="the validators disagree on 'serial'") == verdict
 
 
+def test_all_of_keeps_the_sid_that_one_has_found_and_denies_two() -> None:
+    found, other = replace(YES, sid="S-1-5-21-1"), replace(YES, sid="S-1-5-21-2")
+
+    kept, same, denied = (combined("all_of", found, each) for each in (YES, found, other))
+
+    assert ["S-1-5-21-1", "S-1-5-21-1"] == [each.sid for each in (kept, same) if isinstance(each, Grant)]
+    assert Deny(detail="the validators disagree on the SID") == denied
+
+
 def test_all_of_denies_where_more_than_one_secret_is_to_be_spent() -> None:
     grant = Grant(method="", label="x", spend=Spend(key=b"key", expires_at=NOW))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from ra.challenge.api import Deny, Unavailable, Verdict
 from ra.challenge.directory import Options, connect
@@ -91,9 +91,17 @@ def test_a_device_of_entra_is_granted_with_what_is_known_of_it(front: Front) -> 
     answer = in_entra(front, asked)
 
     known = {"device_id": ID, "device_name": "DESKTOP-1", "sid": SID}
-    assert Grant(method="managed", label="entra", attributes=known) == answer
+    assert Grant(method="managed", label="entra", attributes=known, sid=SID) == answer
     assert ("client_credentials", f"{front.url}/.default") == (asked.forms[0]["grant_type"], asked.forms[0]["scope"])
     assert "/v1.0/devices" == asked.asked[0][0]
+
+
+@pytest.mark.parametrize("said", ["", "S-1-5", "S-1-5-21-1-2-3-1104\n", 7, None])
+def test_what_is_no_sid_is_none(front: Front, said: object) -> None:
+    answer = in_entra(front, graph({**IN_ENTRA, "onPremisesSecurityIdentifier": said}))
+
+    assert isinstance(answer, Grant)
+    assert answer.sid is None
 
 
 @pytest.mark.parametrize(
@@ -140,7 +148,14 @@ def test_a_part_of_a_name_may_be_looked_up(front: Front) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "kind"),
-    [({}, Grant), ({"complianceState": "noncompliant"}, Deny), ({"managementState": "wipePending"}, Deny)],
+    [
+        ({}, Grant),
+        ({"complianceState": "noncompliant"}, Deny),
+        ({"managementState": "wipePending"}, Deny),
+        ({"managementState": "discovered"}, Deny),
+        ({"managementState": None}, Deny),
+        ({"managementState": "wipeCanceled"}, Grant),
+    ],
 )
 def test_a_device_of_intune_is_judged(front: Front, changes: dict[str, Any], kind: type) -> None:
     front.app = FakeGraph({"serialNumber eq 'C02X'": [IN_INTUNE | changes]})
@@ -212,6 +227,50 @@ def test_a_computer_that_jamf_manages_is_granted(front: Front) -> None:
     answers = in_jamf(front, jamf(), *((asking(each), nothing) for each in ("C02X", "C02Y", "C02Z")))
 
     assert [Grant, Deny, Deny] == [type(each) for each in answers]
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v3", "v4"])
+def test_the_version_of_the_inventory_can_be_chosen(front: Front, version: str) -> None:
+    simulated = jamf()
+
+    answers = in_jamf(front, simulated, (asking("C02X"), nothing), computers_api=version)
+
+    assert [Grant] == [type(each) for each in answers]
+    assert ("GET", f"/api/{version}/computers-inventory") == simulated.requests[-1]
+
+
+@pytest.mark.parametrize("by", ["hardware.serialNumber", "udid", "general.name"])
+def test_a_mobile_device_that_jamf_manages_is_granted(front: Front, by: str) -> None:
+    simulated = jamf()
+    here, gone = simulated.add_mobile("DMPX"), simulated.add_mobile("DMPY", is_managed=False)
+    names = [getattr(each, {"udid": "udid", "general.name": "name"}.get(by, "serial")) for each in (here, gone)]
+
+    answers = in_jamf(
+        front, simulated, *((asking(each), nothing) for each in (*names, "C02X")), devices="mobile", by=by
+    )
+
+    assert [Grant, Deny, Deny] == [type(each) for each in answers]
+
+
+@pytest.mark.parametrize(
+    ("devices", "device"),
+    [
+        ("computers", {"id": "1", "general": {"remoteManagement": {"managed": True}}}),
+        (
+            "computers",
+            {"id": "1", "general": {"remoteManagement": {"managed": True}}, "hardware": {"serialNumber": "Y"}},
+        ),
+        ("mobile", {"mobileDeviceId": "1", "general": {"managed": True}, "hardware": None}),
+        ("mobile", {"mobileDeviceId": "1", "general": {"managed": True}, "hardware": {"serialNumber": "Y"}}),
+    ],
+)
+def test_a_device_that_was_not_asked_for_lets_nobody_in(front: Front, devices: str, device: dict[str, Any]) -> None:
+    simulated = jamf()
+    simulated.faults.at_next("/api/v", JSONResponse({"results": [device]}))
+
+    answers = in_jamf(front, simulated, (asking("C02X"), nothing), devices=devices)
+
+    assert isinstance(answers[0], Unavailable)
 
 
 def test_a_token_that_jamf_has_forgotten_is_replaced(front: Front) -> None:

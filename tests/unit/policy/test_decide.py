@@ -109,6 +109,84 @@ def test_a_sid_stands_in_the_contents_where_the_profile_lets_it_through() -> Non
     assert stripped.contents.sid is None
 
 
+OTHER_SID = SID[:-4] + "1105"
+ASKED = extension(SID_EXTENSION, SID_VALUE)
+FOUND, OTHER = replace(GRANT, sid=SID), replace(GRANT, sid=OTHER_SID)
+NAMING: dict[str, Any] = {"sid_from_challenge": True}
+
+
+def test_a_sid_that_the_challenge_has_found_goes_in_where_the_profile_says_so() -> None:
+    on, off = (decide(enrolment(), FOUND, profile(**options), NOW).contents.sid for options in (NAMING, {}))
+    unknown = decide(enrolment(), GRANT, profile(**NAMING), NOW).contents.sid
+
+    assert (SID, None, None) == (on, off, unknown)
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_who_asks_for_the_sid_that_was_found_gets_it(explicit: bool) -> None:
+    request = enrolment(csr(extensions=(ASKED,)))
+
+    decision = decide(request, FOUND, profile(**NAMING), NOW, explicit_contents=explicit)
+
+    assert SID == decision.contents.sid
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        NAMING,
+        {"privileged_extensions": "strip"},
+        {"allow_sid_extension": True},
+        {"allow_sid_uri": True},
+        {**NAMING, "allow_sid_extension": True, "allow_sid_uri": True, "privileged_extensions": "strip"},
+    ],
+)
+def test_another_sid_than_the_challenge_has_found_is_refused_whatever_the_profile_says(options: dict[str, Any]) -> None:
+    name = san("uri", f"tag:microsoft.com,2022-09-14:sid:{SID}")
+
+    for request in (csr(extensions=(ASKED,)), csr(subject_alternative_names=(name,))):
+        with pytest.raises(Refused) as refusal:
+            decide(enrolment(request), OTHER, profile(**options), NOW)
+        assert Reason.EXTENSION_NOT_ALLOWED is refusal.value.reason
+
+
+def test_beside_a_sid_that_was_found_an_unreadable_one_is_refused() -> None:
+    request = enrolment(csr(extensions=(extension(SID_EXTENSION, b"S-1-5-18"),)))
+
+    with pytest.raises(Refused, match="does not read"):
+        decide(request, FOUND, profile(privileged_extensions="strip", **NAMING), NOW)
+
+
+@pytest.mark.parametrize("sid", ["", "S-1-5-21-1\n", "S-1-5-21-1-2-3-4-5-6-7-8-9", "x"])
+def test_what_is_no_sid_goes_into_no_certificate(sid: str) -> None:
+    with pytest.raises(Refused, match="no SID"):
+        decide(enrolment(), replace(GRANT, sid=sid), profile(**NAMING), NOW)
+
+
+def test_a_connector_that_copies_cannot_add_a_sid() -> None:
+    with pytest.raises(Refused, match="copies from the request"):
+        decide(enrolment(), FOUND, profile(**NAMING), NOW, explicit_contents=False)
+
+
+@given(st.sampled_from([SID, OTHER_SID, None]), st.booleans(), st.booleans(), st.booleans())
+def test_a_certificate_never_has_another_sid_than_the_one_found(
+    found: str | None, asks: bool, naming: bool, allowing: bool
+) -> None:
+    request = enrolment(csr(extensions=(ASKED,) if asks else ()))
+    options = profile(sid_from_challenge=naming, allow_sid_extension=allowing, privileged_extensions="strip")
+
+    try:
+        sid = decide(request, replace(GRANT, sid=found), options, NOW).contents.sid
+    except Refused:
+        assert asks
+        assert found == OTHER_SID
+        return
+
+    let_through = SID if asks and allowing else None
+    assert (found if found and naming else let_through) == sid
+
+
 def test_what_a_connector_would_copy_and_we_would_leave_out_is_refused() -> None:
     request = enrolment(csr(extensions=(extension("1.3.6.1.4.1.311.20.2"),)))
 
@@ -140,6 +218,12 @@ def test_a_decision_comes_out_of_its_bytes_as_it_went_in() -> None:
     )
 
     assert decision == thaw(freeze(decision), GRANT)
+
+
+def test_a_sid_that_was_found_is_kept_with_the_decision() -> None:
+    decision = decide(enrolment(), FOUND, profile(**NAMING), NOW)
+
+    assert SID == thaw(freeze(decision), GRANT).contents.sid
 
 
 @given(st.binary(max_size=300))

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ra.policy.sid import claims_sid, read_sid, uri_sid
+from ra.policy.sid import binary_sid, claims_sid, is_sid, read_sid, uri_sid
 
 SID = "S-1-5-21-3734714977-4168152908-3764207930-1104"
 EXTENSION = bytes.fromhex(
@@ -85,3 +87,37 @@ def test_any_other_uri_claims_none(uri: str) -> None:
     claims = claims_sid(uri)
 
     assert not claims
+
+
+# ---------------------------------------------------------------- objectSid
+
+
+def test_the_sid_of_an_attribute_is_read() -> None:
+    parts = (21, 3734714977, 4168152908, 3764207930, 1104)
+    value = bytes.fromhex("0105000000000005") + b"".join(each.to_bytes(4, "little") for each in parts)
+
+    assert SID == binary_sid(value)
+
+
+@given(st.integers(0, 2**48 - 1), st.lists(st.integers(0, 2**32 - 1), max_size=15))
+def test_every_binary_sid_reads_as_windows_writes_it(authority: int, parts: list[int]) -> None:
+    value = bytes((1, len(parts))) + authority.to_bytes(6) + b"".join(each.to_bytes(4, "little") for each in parts)
+
+    text = "-".join(map(str, ("S", 1, authority, *parts)))
+    assert (text if 1 <= len(parts) <= 8 else None) == binary_sid(value)
+    assert is_sid(text) is (1 <= len(parts) <= 8)
+
+
+@given(st.binary(max_size=80))
+def test_bytes_that_are_no_sid_are_none(value: bytes) -> None:
+    found = binary_sid(value)
+
+    assert found is None or (is_sid(found) and len(value) == 8 + 4 * value[1])
+
+
+@pytest.mark.parametrize("change", [lambda v: v[:-1], lambda v: v + b"\0", lambda v: b"\x02" + v[1:], lambda v: v[:7]])
+def test_a_binary_sid_has_its_length_and_its_revision(change: Callable[[bytes], bytes]) -> None:
+    value = bytes.fromhex("01010000000000052a000000")
+
+    assert "S-1-5-42" == binary_sid(value)
+    assert binary_sid(change(value)) is None

@@ -317,6 +317,16 @@ async def test_a_validator_that_is_asked_at_renewal_too_leaves_no_waiver(ra: Ass
     assert b"Renewal" not in capabilities(endpoint)
 
 
+async def test_where_the_challenge_finds_the_sid_it_is_asked_at_renewal_too(ra: Assembled) -> None:
+    device = await enrolled(ra)
+    endpoint = replace(ra.endpoint, profile=replace(ra.endpoint.profile, sid_from_challenge=True))
+
+    answer = await ra.work.operation.answer(endpoint, device.renew_message(ra.ca, NEW))
+
+    assert "the challenge of this profile is needed on renewal too" in answer.detail
+    assert b"Renewal" not in capabilities(endpoint)
+
+
 # ---------------------------------------------------------------- other CAs
 
 
