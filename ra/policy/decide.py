@@ -97,7 +97,7 @@ def decide(
         rule(enrolment, strict)
     return Decision(
         csr=enrolment.csr.der,
-        contents=_contents(enrolment.csr, strict, grant.validity if explicit_validity else None, sid),
+        contents=_contents(enrolment.csr, profile, grant.validity if explicit_validity else None, sid),
         grant=grant,
         profile=profile.name,
         decided_at=now,
