@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -186,7 +187,7 @@ def configure(directory: Path, ca: Backend, files: Path) -> Mapping[str, str]:
     """Adds the backend, and a profile that it issues for; the profiles before keep their own identity."""
     path = directory / "ra.toml"
     block = "".join(f"{name} = {toml(value)}\n" for name, value in ca.block.items())
-    kept = path.read_text("utf-8").replace('connector = "lab"', 'connector = "lab"\nidentities = ["ra"]')
+    kept = re.sub(r"(?m)^(\[profiles\.[^\n]*)$", r'\1\nidentities = ["ra"]', path.read_text("utf-8"))
     text = f"{kept}\n[connectors.backend]\n{block}{PROFILE_TABLES}"
     path.write_text(text.replace('"backend-ra', f'"{files}/backend-ra'), "utf-8")
     return {}
