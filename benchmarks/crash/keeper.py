@@ -33,6 +33,9 @@ _CONTEXT.set_forkserver_preload(
 )
 
 _LONGEST_NAMED_SECONDS = 3.0
+_LONGEST_FIRST_SECONDS = 60.0
+"""What a life has time for that is the first to end at its place: every place is reached, however slow the machine is."""
+
 _RANDOM_SECONDS = (0.05, 1.5)
 _MOST_PASSINGS = 12
 _FEWER_PASSINGS = {BEFORE_SEND: 5, AFTER_ANSWER: 5, BEFORE_NOTICE: 2, AFTER_NOTICE: 2}
@@ -155,9 +158,15 @@ class Keeper:
         return Replica(sockets=sockets, process=process, plan=plan, born_at=time.monotonic())
 
     def _planned(self) -> Iterator[Plan]:
-        """Every place in turn, as often as the others; from outside twice as often."""
+        """Every place in turn, as often as the others; from outside twice as often.
+
+        First every place once, where a life comes to it first, so that no place is left to chance.
+        """
         chance = random.Random()  # noqa: S311 - moments
-        points = (RANDOM, *INSIDE, RANDOM, *(AT_THE_CA if self._ca_url else ()))
+        points = (*INSIDE, RANDOM, *(AT_THE_CA if self._ca_url else ()), RANDOM)
+        for point in points:
+            if point != RANDOM:
+                yield Plan(point=point, after_seconds=_LONGEST_FIRST_SECONDS)
         for point in itertools.cycle(points):
             if point == RANDOM:
                 yield Plan(after_seconds=chance.uniform(*_RANDOM_SECONDS))

@@ -20,7 +20,7 @@ from benchmarks.servers import free_port
 from ra.bootstrap.checks import prepare
 from ra.settings.load import load
 
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 CONFIG = "ra.toml"
 
