@@ -290,8 +290,14 @@ class Connector(Protocol):
     async def poll(self, reference: str, request: IssueRequest) -> IssueResult:
         """The present state of a Pending (capability POLL)."""
 
-    async def find_issued(self, request: IssueRequest, since: datetime) -> Issued | None:
-        """The certificate an earlier attempt obtained, or a certain no (capability FIND_ISSUED)."""
+    async def find_issued(
+        self, request: IssueRequest, since: datetime, others: frozenset[int] = frozenset()
+    ) -> Issued | None:
+        """The certificate an earlier attempt obtained, or a certain no (capability FIND_ISSUED).
+
+        `others` are serial numbers that other requests have obtained: it is none of these. A CA that is asked by key
+        and names finds them too, and the one that is looked for may stand behind them.
+        """
 
     async def revoke(self, certificate: bytes, reason: RevocationReason) -> None:
         """Revokes by certificate, DER; already revoked is success (capability REVOKE)."""
@@ -345,7 +351,9 @@ class NoCapabilities:
     async def poll(self, reference: str, request: IssueRequest) -> IssueResult:
         raise self._lacks(Capability.POLL)
 
-    async def find_issued(self, request: IssueRequest, since: datetime) -> Issued | None:
+    async def find_issued(
+        self, request: IssueRequest, since: datetime, others: frozenset[int] = frozenset()
+    ) -> Issued | None:
         raise self._lacks(Capability.FIND_ISSUED)
 
     async def revoke(self, certificate: bytes, reason: RevocationReason) -> None:

@@ -79,7 +79,9 @@ class Ledger(NoCapabilities):
         call = Call(operation="poll", effect=Effect.REPEATABLE, url=f"/orders/{reference}")
         return self._result(await self._transport.call(call), reference)
 
-    async def find_issued(self, request: IssueRequest, since: datetime) -> Issued | None:
+    async def find_issued(
+        self, request: IssueRequest, since: datetime, others: frozenset[int] = frozenset()
+    ) -> Issued | None:
         reference = str(request.idempotency_key)
         key = key_digest(request.contents.spki)
         asked = f"reference={reference}&key={key}&since={since.timestamp()}"
@@ -90,7 +92,8 @@ class Ledger(NoCapabilities):
         found = self._result(answer, reference)
         if isinstance(found, Pending):
             raise BackendUnavailable("the order is not decided yet", maybe_issued=True)
-        return found
+        # What has the reference comes first: where another request's is found, there is none of this one.
+        return None if x509.load_der_x509_certificate(found.certificate).serial_number in others else found
 
     async def revoke(self, certificate: bytes, reason: RevocationReason) -> None:
         serial = f"{x509.load_der_x509_certificate(certificate).serial_number:x}"

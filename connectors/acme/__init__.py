@@ -144,7 +144,12 @@ class AcmeCa(NoCapabilities):
     async def poll(self, reference: str, request: IssueRequest) -> IssueResult:
         return await self._go_on(request, reference)
 
-    async def find_issued(self, request: IssueRequest, since: datetime) -> Issued | None:  # noqa: ARG002 - the order is known
+    async def find_issued(
+        self,
+        request: IssueRequest,
+        since: datetime,  # noqa: ARG002 - the order is known, and no other request's
+        others: frozenset[int] = frozenset(),  # noqa: ARG002
+    ) -> Issued | None:
         """What the order of the request has yielded; nothing, where none was ever finalised for it.
 
         Raises:

@@ -203,7 +203,9 @@ class EjbcaCa(NoCapabilities):
         answer = await self._session.call(requests.certificate_request(entity))
         return await self._left(request) if answers.is_done(answer) else self._result(answer)
 
-    async def find_issued(self, request: IssueRequest, since: datetime) -> Issued | None:
+    async def find_issued(
+        self, request: IssueRequest, since: datetime, others: frozenset[int] = frozenset()
+    ) -> Issued | None:
         if not self._options.searches:
             raise self._lacks(Capability.FIND_ISSUED)
         chain = await self.ca_chain()
@@ -212,6 +214,7 @@ class EjbcaCa(NoCapabilities):
             each
             async for each in self._certificates_of(self._username(request.contents))
             if _spki(each) == request.contents.spki
+            and each.serial_number not in others
             and each.not_valid_before_utc >= earliest
             and certificates.has_issued(issuer, each)
         ]

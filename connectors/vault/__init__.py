@@ -141,14 +141,18 @@ class VaultCa(NoCapabilities):
         chain = answers.chain(signed.issuing_ca, signed.ca_chain)
         return Issued(certificate=certificate, chain=chain, reference=signed.serial_number)
 
-    async def find_issued(self, request: IssueRequest, since: datetime) -> Issued | None:
+    async def find_issued(
+        self, request: IssueRequest, since: datetime, others: frozenset[int] = frozenset()
+    ) -> Issued | None:
         if not self._options.lists_certificates:
             raise self._lacks(Capability.FIND_ISSUED)
         name = next((each.value for rdn in request.contents.subject for each in rdn if each.oid == _COMMON_NAME), "")
         candidates = [
             (listed.not_before, serial)
             async for serial, listed in self._listed()
-            if listed.common_name == name and listed.not_before >= since - _BACKDATED
+            if listed.common_name == name
+            and listed.not_before >= since - _BACKDATED
+            and int(serial.replace(":", ""), 16) not in others
         ]
         for _, serial in sorted(candidates, reverse=True):
             stored = await self._stored(serial)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Connection
 
-from connectors.api import Capability, Issued, Pending, Rejected, RevocationReason
+from connectors.api import Capability, Issued, Pending, ProtocolViolation, Rejected, RevocationReason
 from ra.errors import Unavailable
 from ra.journal import claims, settle, strays
 from ra.journal.certificates import describe, has_an_order_before, stands_elsewhere
@@ -293,17 +293,16 @@ class Sweeper:
     ) -> Transaction:
         """A lost answer: nothing is sent again without a certain no, or the operator's leave."""
         if backend.can(Capability.FIND_ISSUED):
-            request, since = request_of(decision, transaction), transaction.created_at - _SINCE
-            found = await self._issuing.ask(backend, permit, backend.connector.find_issued(request, since))
+            found = await self._find(backend, decision, transaction, permit)
             if isinstance(found, Exception):
                 self._metrics.alarmed(transaction.profile, "UNKNOWN")
                 return await self._issuing.postpone(transaction, found)
-            if found is not None and not await self._is_anothers(transaction, found):
-                if await self._journal.read(lambda c: has_an_order_before(c, transaction)):
-                    now, detail = self._clock.now(), "what was found may be of an earlier order, which is still open"
-                    return await self._issuing.settle(transaction, settle.postpone, detail, now + backend.lease, now)
-                return await self._issuing.take(backend, decision, transaction, found)
-            return await self._believe_not(backend, transaction)
+            if found is None:
+                return await self._believe_not(backend, transaction)
+            if await self._journal.read(lambda c: has_an_order_before(c, transaction)):
+                now, detail = self._clock.now(), "what was found may be of an earlier order, which is still open"
+                return await self._issuing.settle(transaction, settle.postpone, detail, now + backend.lease, now)
+            return await self._issuing.take(backend, decision, transaction, found)
         if backend.can(Capability.IDEMPOTENT):
             return await self._send_again(transaction, "the same idempotency key yields the same certificate")
         if backend.resubmit_after is not None and transaction.attempts:
@@ -313,13 +312,39 @@ class Sweeper:
         due_at = now + (backend.resubmit_after or _REMIND)
         return await self._issuing.settle(transaction, settle.postpone, detail, due_at, now)
 
-    async def _is_anothers(self, transaction: Transaction, found: Issued) -> bool:
-        """A CA that is asked by key and names may find what an earlier request of the same device has obtained."""
+    async def _find(
+        self, backend: Backend, decision: Decision, transaction: Transaction, permit: Permit
+    ) -> Issued | Exception | None:
+        """What the CA has issued for it, or a certain no.
+
+        A CA that is asked by key and names may find what another request of the same device has obtained. That is no
+        answer yet: what is looked for may stand behind it.
+        """
+        request, since = request_of(decision, transaction), transaction.created_at - _SINCE
+        others: frozenset[int] = frozenset()
+        while True:
+            found = await self._issuing.ask(backend, permit, backend.connector.find_issued(request, since, others))
+            serial = await self._serial_of_another(transaction, found) if isinstance(found, Issued) else None
+            if serial is None:
+                return found
+            if serial in others:
+                return ProtocolViolation("the connector finds again what it was told to be another request's")
+            others |= {serial}
+            try:
+                permit = await backend.gate.enter(PATIENCE_SECONDS)
+            except Overloaded as error:
+                return error
+
+    async def _serial_of_another(self, transaction: Transaction, found: Issued) -> int | None:
+        """The serial number, where another transaction has that certificate."""
         try:
             serial = describe(found).serial
         except ValueError:
-            return False  # it is no certificate, which is found out when it is taken
-        return await self._journal.read(lambda c: stands_elsewhere(c, transaction.connector, serial, transaction.id))
+            return None  # it is no certificate, which is found out when it is taken
+        is_anothers = await self._journal.read(
+            lambda c: stands_elsewhere(c, transaction.connector, serial, transaction.id)
+        )
+        return serial if is_anothers else None
 
     async def _believe_not(self, backend: Backend, transaction: Transaction) -> Transaction:
         """A CA that has not issued may still be about to: its no is certain when it says so again a lease later."""

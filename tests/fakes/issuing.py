@@ -27,7 +27,7 @@ class IssuingCa(NoCapabilities):
     """Remembers what it was asked. `answer` replaces its next answers; it waits until `may_answer` is set.
 
     `found`, `polled` and `revocation` replace what it says to the other questions: an exception is raised. It finds what
-    `keep_issued` told it to have issued.
+    `keep_issued` told it to have issued, behind `others_found`, which stand before it for who does not put them aside.
     """
 
     def __init__(self, ca: pki.FakeCa, *capabilities: Capability) -> None:
@@ -35,6 +35,8 @@ class IssuingCa(NoCapabilities):
         self.requests: list[IssueRequest] = []
         self.answer: object = None
         self.found: object = None
+        self.others_found: list[Issued] = []
+        self.puts_aside = True
         self.polled: object = None
         self.polls: list[str] = []
         self.revocation: Exception | None = None
@@ -58,10 +60,21 @@ class IssuingCa(NoCapabilities):
         """It had issued what it was asked for last, and the answer was lost."""
         self.found = self._issued(self.requests[-1])
 
-    async def find_issued(self, request: IssueRequest, since: datetime) -> Issued | None:  # noqa: ARG002
+    async def find_issued(
+        self,
+        request: IssueRequest,  # noqa: ARG002
+        since: datetime,  # noqa: ARG002
+        others: frozenset[int] = frozenset(),
+    ) -> Issued | None:
         if isinstance(self.found, Exception):
             raise self.found
-        return cast("Issued | None", self.found)
+        candidates = cast("list[Issued | None]", [*self.others_found, self.found])
+        return next((each for each in candidates if not (each and self._is_put_aside(each, others))), None)
+
+    def _is_put_aside(self, found: Issued, others: frozenset[int]) -> bool:
+        if self.puts_aside and others:
+            return x509.load_der_x509_certificate(found.certificate).serial_number in others
+        return False
 
     async def poll(self, reference: str, request: IssueRequest) -> IssueResult:
         self.polls.append(reference)

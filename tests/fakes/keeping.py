@@ -62,7 +62,12 @@ class OwnCa(NoCapabilities):
         self.polled.append(reference)
         return self._said() or self._issued(request)
 
-    async def find_issued(self, request: IssueRequest, since: datetime) -> Issued | None:  # noqa: ARG002
+    async def find_issued(
+        self,
+        request: IssueRequest,
+        since: datetime,  # noqa: ARG002
+        others: frozenset[int] = frozenset(),  # noqa: ARG002
+    ) -> Issued | None:
         self.found.append(request)
         return self._issued(request)
 

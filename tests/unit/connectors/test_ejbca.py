@@ -475,6 +475,22 @@ def test_of_several_certificates_the_latest_with_the_same_key_is_found(beside: B
     assert second == found
 
 
+def test_the_certificates_of_other_requests_do_not_hide_the_one_that_is_looked_for(beside: Beside) -> None:
+    asked = request()
+    ours = beside.run(lambda each: each.issue(asked))
+    beside.pass_time(days=2)
+    other = beside.run(lambda each: each.issue(asked))
+    assert isinstance(ours, Issued)
+    assert isinstance(other, Issued)
+    put_aside = frozenset({int(other.reference, 16)})
+
+    found = beside.run(lambda each: each.find_issued(asked, pki.NOW, put_aside))
+    nothing = beside.run(lambda each: each.find_issued(asked, pki.NOW, put_aside | {int(ours.reference, 16)}))
+
+    assert ours == found
+    assert nothing is None
+
+
 def test_what_was_issued_before_is_not_found(beside: Beside) -> None:
     asked = request()
     beside.run(lambda each: each.issue(asked))

@@ -315,6 +315,21 @@ def test_nothing_is_found_where_nothing_was_issued(beside: Beside) -> None:
     assert beside.run(lambda each: each.find_issued(request(), pki.NOW), lists_certificates=True) is None
 
 
+def test_the_certificates_of_other_requests_do_not_hide_the_one_that_is_looked_for(beside: Beside) -> None:
+    asked = request()
+    made = [beside.run(lambda each: each.issue(asked)) for _ in range(2)]
+    ours, other = (each.reference for each in made if isinstance(each, Issued))
+
+    def find(*others: str) -> str | None:
+        put_aside = frozenset(int(each.replace(":", ""), 16) for each in others)
+        found = beside.run(lambda each: each.find_issued(asked, pki.NOW, put_aside), lists_certificates=True)
+        return None if found is None else found.reference
+
+    assert ours == find(other)
+    assert other == find(ours)
+    assert find(ours, other) is None
+
+
 def test_a_list_is_read_page_by_page(beside: Beside) -> None:
     beside.server.engine.longest_page = 2
     asked = [request(pki.key("ec:p256", number)) for number in range(5)]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sqlalchemy import update
@@ -366,6 +367,40 @@ async def test_what_another_transaction_has_obtained_is_not_found(ra: Assembled,
     await ra.sweep(later=MINUTE)
 
     assert State.UNKNOWN is await state(ra)
+
+
+async def test_what_stands_behind_the_certificate_of_another_transaction_is_found(
+    ra: Assembled, issuing: IssuingCa
+) -> None:
+    """Were the other one taken for a no, the request would be sent again, and there were two certificates for it."""
+    await enrol(ra, Device(subject="CN=first"))
+    issuing.keep_issued()
+    issuing.others_found = [cast("Issued", issuing.found)]
+    issuing.answer = LOST
+    await enrol(ra, Device(subject="CN=second"))
+    issuing.keep_issued()
+    issuing.answer = None
+
+    for _ in range(4):
+        await ra.sweep(later=2 * MINUTE)
+
+    assert 2 == len(issuing.requests)
+    assert [State.RELEASED, State.RELEASED] == [each.state for each in await ra.transactions()]
+
+
+async def test_a_connector_that_does_not_put_others_aside_is_not_believed(ra: Assembled, issuing: IssuingCa) -> None:
+    await enrol(ra, Device(subject="CN=first"))
+    issuing.keep_issued()
+    issuing.puts_aside = False
+    issuing.answer = LOST
+    await enrol(ra, Device(subject="CN=second"))
+    issuing.answer = None
+
+    for _ in range(4):
+        await ra.sweep(later=2 * MINUTE)
+
+    assert State.UNKNOWN is await state(ra)
+    assert 2 == len(issuing.requests)
 
 
 async def test_what_may_be_of_an_earlier_order_that_is_still_open_is_not_taken(
