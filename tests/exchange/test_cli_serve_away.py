@@ -13,7 +13,7 @@ import pytest
 
 from ra.cli.app import run
 from tests.fakes.postgres import Cluster, installed, running_postgres
-from tests.fakes.serving import command, serving
+from tests.fakes.serving import command, put_into, serving, workers_of
 from tests.interop.running import clean_environment
 from tests.peers import missing
 
@@ -25,19 +25,6 @@ def postgres() -> Iterator[Cluster]:
         missing("PostgreSQL's server is missing: it comes from the system's package postgresql (listed in .ci/run)")
     with running_postgres(programs) as cluster:
         yield cluster
-
-
-def put_into(directory: Path, url: str) -> None:
-    path = directory / "ra.toml"
-    text = path.read_text("utf-8")
-    assert 'url = "sqlite:///ra.db"' in text
-    path.write_text(text.replace('url = "sqlite:///ra.db"', f'url = "{url}"'), "utf-8")
-
-
-def worker_of(supervisor: int) -> list[int]:
-    """The workers that live: children of the supervisor that are no helper of multiprocessing's."""
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text("ascii").split()
-    return [int(each) for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
 @pytest.mark.parametrize("line", [["serve"], ["check-config"], ["db", "upgrade"], ["transactions", "list"]])
@@ -59,7 +46,7 @@ def test_a_worker_that_dies_while_the_database_is_away_is_started_anew_and_waits
 ) -> None:
     put_into(directory, postgres.empty())
     with serving(directory, ports) as served:
-        [first] = worker_of(served.process.pid)
+        [first] = workers_of(served.process.pid)
         postgres.stop()
         os.kill(first, signal.SIGKILL)
         served.wait_for("the start waits")
@@ -77,7 +64,7 @@ def test_a_worker_that_waits_for_its_database_ends_when_it_is_told(
     put_into(directory, postgres.empty())
     try:
         with serving(directory, ports) as served:
-            [first] = worker_of(served.process.pid)
+            [first] = workers_of(served.process.pid)
             postgres.stop()
             os.kill(first, signal.SIGKILL)
             served.wait_for("the start waits")

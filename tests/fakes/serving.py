@@ -42,6 +42,20 @@ class Serving:
         pytest.fail(f"it never came:\n{self.log.read_text('utf-8')}")
 
 
+def put_into(directory: Path, url: str) -> None:
+    """Has the configuration that `init` wrote there keep its journal at that URL."""
+    path = directory / "ra.toml"
+    text = path.read_text("utf-8")
+    assert 'url = "sqlite:///ra.db"' in text
+    path.write_text(text.replace('url = "sqlite:///ra.db"', f'url = "{url}"'), "utf-8")
+
+
+def workers_of(supervisor: int) -> list[int]:
+    """The workers that live: children of the supervisor that are no helper of multiprocessing's."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text("ascii").split()
+    return [int(each) for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+
 def command(directory: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "ra", "serve", "--config", str(directory / "ra.toml"), *options]
 
