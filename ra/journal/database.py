@@ -16,12 +16,15 @@ from connectors.api import Secret
 from ra.errors import Misconfigured
 from ra.journal.migrations import insist_on_head
 from ra.journal.sqlite import SqlitePlace
-from ra.journal.writer import Companion, Hooks, Job, Writer, is_lost, lost, nothing
+from ra.journal.writer import Companion, DiskFull, Hooks, Job, Writer, is_lost, lost, nothing
 
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 10.0
 """How long an operation waits for its turn: less than a device waits for its answer."""
+
+FULL_SECONDS = 30.0
+"""For so long a disk is taken for full that had no room: who is sent away then tries whether it has again."""
 
 
 class Backend(Protocol):
@@ -90,6 +93,7 @@ class Journal:
     def __init__(self, backend: Backend, patience_seconds: float) -> None:
         self._backend = backend
         self._patience_seconds = patience_seconds
+        self._full_until: float | None = None
 
     @classmethod
     def create(cls, url: str, *, directory: Path, password: Secret | None = None) -> Upgrade:
@@ -144,6 +148,11 @@ class Journal:
         """Whether the writer runs; without it the process is of no use."""
         return self._backend.writer.is_alive
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a write has just found no room. A small one may still succeed, and says nothing of the next."""
+        return self._full_until is not None and asyncio.get_running_loop().time() < self._full_until
+
     async def write(self, operation: Callable[[Connection], T]) -> T:
         """Runs the operation in a transaction and returns once it is durable.
 
@@ -164,6 +173,9 @@ class Journal:
         deadline = loop.call_later(self._patience_seconds, job.expire)
         try:
             return await future
+        except DiskFull:
+            self._full_until = loop.time() + FULL_SECONDS
+            raise
         finally:
             deadline.cancel()
 

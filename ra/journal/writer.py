@@ -28,6 +28,14 @@ COMPANION = "companion"
 """Under which Connection.info holds the writer's Companion, where it has one."""
 
 
+_DISK_FULL = "53100"
+"""PostgreSQL's SQLSTATE. SQLite needs none: where its log cannot grow, nothing at all is written."""
+
+
+class DiskFull(Unavailable):
+    """There was no room for what was to be written, though there may be for something smaller."""
+
+
 class Companion(Protocol):
     """Collects what operations leave to be written with the commit they belong to, such as the audit's events."""
 
@@ -178,4 +186,5 @@ def is_lost(error: Exception) -> bool:
 
 def lost(error: DBAPIError) -> Unavailable:
     """What a fault of the database is to the caller; the statement and its values stay out of it."""
-    return Unavailable(f"the database: {str(error.orig).strip()}")
+    kind = DiskFull if getattr(error.orig, "sqlstate", None) == _DISK_FULL else Unavailable
+    return kind(f"the database: {str(error.orig).strip()}")

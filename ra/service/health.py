@@ -98,6 +98,8 @@ class Health:
         except (Unavailable, OSError) as error:
             what = "takes no writes" if isinstance(error, TimeoutError) else str(error)
             return Component(status=Status.FAILED, detail=what)
+        if self._journal.is_full:
+            return Component(status=Status.FAILED, detail="its disk is full: a write has just found no room")
         if free < self._least_free_bytes:
             return Component(status=Status.FAILED, detail=f"its disk is nearly full: {free >> 20} MiB are free")
         return Component(status=Status.OK, detail="answers")

@@ -76,6 +76,30 @@ def test_a_worker_that_waits_for_its_database_ends_when_it_is_told(
     assert exit_code == 0
 
 
+def test_operators_are_answered_while_the_database_is_away(
+    directory: Path, ports: tuple[int, int], postgres: Cluster
+) -> None:
+    put_into(directory, postgres.empty())
+    with serving(directory, ports) as served:
+
+        def status(path: str) -> int:
+            return httpx.get(f"{served.admin_url}{path}", timeout=20).status_code
+
+        served.until(lambda: status("/readyz") == 200)
+        postgres.stop()
+        try:
+            served.until(lambda: status("/readyz") == 503)
+            meanwhile = [status(path) for path in ("/livez", "/metrics")]
+            answer = httpx.get(f"{served.url}?operation=GetCACert").status_code
+        finally:
+            postgres.start()
+        served.until(lambda: status("/readyz") == 200)
+
+    assert [200, 200] == meanwhile
+    assert 200 == answer
+    assert 0 == served.process.returncode
+
+
 def test_serve_says_so_in_one_line(directory: Path) -> None:
     put_into(directory, "postgresql://ra@127.0.0.1:1/ra")
 
