@@ -9,11 +9,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy import Column, Connection, MetaData, func, inspect, select, text
 
 from ra.errors import Misconfigured
 from ra.journal import migrations
@@ -47,6 +48,18 @@ ROW = {
 }
 
 
+def scripts() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    return config
+
+
+OLDER = sorted(
+    each.revision for each in ScriptDirectory.from_config(scripts()).walk_revisions() if each.revision < HEAD
+)
+"""Every revision but the newest: one that is added is upgraded from by itself."""
+
+
 def create(url: str) -> Upgrade:
     return Journal.create(url, directory=NOWHERE)
 
@@ -75,10 +88,7 @@ def test_what_the_revisions_make_is_what_the_program_works_with(empty_database_u
 
 
 def test_the_newest_revision_is_the_one_that_is_demanded() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-
-    assert [HEAD] == ScriptDirectory.from_config(config).get_heads()
+    assert [HEAD] == ScriptDirectory.from_config(scripts()).get_heads()
 
 
 def test_an_upgrade_of_the_newest_changes_nothing(journal_url: str) -> None:
@@ -114,6 +124,62 @@ def test_a_journal_from_before_revisions_had_numbers_is_upgraded_with_what_is_in
         assert 1 == connection.execute(text("SELECT count(*) FROM spent_secrets")).scalar()
         events = connection.execute(text("SELECT event FROM audit_events ORDER BY number")).scalars().all()
         assert ['{"event":"decision"}', '{"event":"outcome"}', '{"event":"closed"}'] == list(events)[1:]
+
+
+def upgrade_to(connection: Connection, revision: str) -> None:
+    config = scripts()
+    config.attributes["connection"] = connection
+    command.stamp(config, "0001")
+    command.upgrade(config, revision)
+
+
+def fill_what_is_empty(connection: Connection) -> None:
+    """A row in each table that has none, whatever its columns are."""
+    for table in _tables(connection).sorted_tables:
+        if connection.execute(select(func.count()).select_from(table)).scalar() == 0:
+            connection.execute(table.insert(), {each.name: _some_value(each) for each in table.columns})
+
+
+def _some_value(column: Column[Any]) -> Any:
+    if column.foreign_keys:
+        which = UUID(int=1)
+        return which if column.type.python_type is UUID else which.hex
+    kind = column.type.python_type
+    values: dict[type, Any] = {int: 7, bool: True, bytes: b"some bytes", object: {}, UUID: UUID(int=7), str: "7" * 32}
+    return values[kind]
+
+
+def _tables(connection: Connection) -> MetaData:
+    reflected = MetaData()
+    reflected.reflect(connection, only=lambda name, _: name != "alembic_version")
+    return reflected
+
+
+def counted(connection: Connection) -> dict[str, int]:
+    tables = _tables(connection).sorted_tables
+    return {each.name: connection.execute(select(func.count()).select_from(each)).scalar_one() for each in tables}
+
+
+@pytest.mark.parametrize("revision", OLDER)
+def test_a_journal_of_each_older_revision_is_upgraded_with_a_row_in_every_table(
+    empty_database_url: str, revision: str
+) -> None:
+    place = place_of(empty_database_url, directory=NOWHERE)
+    with place.alone() as connection:
+        fill_the_first(connection)
+        upgrade_to(connection, revision)
+        fill_what_is_empty(connection)
+        before = counted(connection)
+
+    assert Upgrade(before=revision, after=HEAD) == create(empty_database_url)
+
+    with place.snapshot() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert [] == compare_metadata(context, metadata)
+        after = counted(connection)
+    assert 0 not in before.values()
+    kept = before.keys() & after.keys()
+    assert {name: before[name] for name in kept} == {name: after[name] for name in kept}
 
 
 def test_processes_that_start_at_once_upgrade_in_turn(empty_database_url: str) -> None:
