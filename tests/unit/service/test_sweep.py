@@ -393,6 +393,7 @@ async def test_a_connector_that_does_not_put_others_aside_is_not_believed(ra: As
     issuing.keep_issued()
     issuing.puts_aside = False
     issuing.answer = LOST
+    ra.clock.advance(MINUTE)
     await enrol(ra, Device(subject="CN=second"))
     issuing.answer = None
 
