@@ -39,7 +39,11 @@ HASHES: dict[str, type[hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
     "sha512": hashes.SHA512,
 }
 
+EXPIRED_LISTED = timedelta(days=366)
+"""For so long a CRL goes on listing a certificate that has expired: it may still be asked to renew itself."""
+
 _RSA_BITS = (2048, 4096)
+_EXPIRED_CERTS_ON_CRL = x509.ObjectIdentifier("2.5.29.60")
 
 
 class NotIssuable(Exception):
@@ -127,6 +131,10 @@ class Authority:
         builder = x509.CertificateRevocationListBuilder(self.certificate.subject, now, until, [], revoked)
         builder = builder.add_extension(self._key_id, critical=False)
         builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+        # X.509 §9.5.2.8: which expired certificates it covers; without it a CRL covers none.
+        since = (now - EXPIRED_LISTED).strftime("%Y%m%d%H%M%SZ").encode()
+        covered = x509.UnrecognizedExtension(_EXPIRED_CERTS_ON_CRL, bytes((0x18, len(since))) + since)
+        builder = builder.add_extension(covered, critical=False)
         crl = builder.sign(self._key, self._hash, ecdsa_deterministic=self._rfc_6979)
         return crl.public_bytes(Encoding.DER)
 

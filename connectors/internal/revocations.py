@@ -15,6 +15,7 @@ from pathlib import Path
 from cryptography import x509
 
 from connectors.api import BackendUnavailable, RevocationReason
+from connectors.internal.authority import EXPIRED_LISTED
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS revocations (
@@ -90,9 +91,9 @@ class Revocations:
 
     def _listed(self, db: sqlite3.Connection, now: datetime) -> list[x509.RevokedCertificate]:
         # RFC 5280 §3.3: "An entry MUST NOT be removed from the CRL until it appears on one regularly scheduled CRL
-        # issued beyond the revoked certificate's validity period."
+        # issued beyond the revoked certificate's validity period." The CRL says that it lists them longer.
         select = "SELECT serial, reason, revoked_at FROM revocations WHERE not_after > ? ORDER BY position"
-        rows = db.execute(select, (int((now - self.lifetime).timestamp()),))
+        rows = db.execute(select, (int((now - EXPIRED_LISTED - self.lifetime).timestamp()),))
         return [_entry(*each) for each in rows]
 
     @contextmanager

@@ -149,6 +149,10 @@ class Transaction:
         """Whether its own transactionID is the request's; where not, `remember` the other one while it is open."""
         return (self.signer_key, self.transaction_id) == (identity.signer_key, identity.transaction_id)
 
+    def is_asked_again_by(self, identity: RequestIdentity) -> bool:
+        """Whether the request is the one it was authorised for to the byte, its challenge included, signed with the same key."""
+        return (self.signer_key, self.csr_info) == (identity.signer_key, identity.csr_info)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCertificate:

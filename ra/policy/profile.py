@@ -217,7 +217,8 @@ class Profile:
     asks for the same names. Its CA must be able to say that it is not revoked."""
 
     renewal_grace_days: int = 0
-    """How long after its end a certificate may still be renewed so."""
+    """How long after its end a certificate may still be renewed so. Its CA must answer by serial number, or have expired
+    certificates on its CRL (expiredCertsOnCRL, as that of `internal` has for a year): what has expired is taken off others."""
 
     revoke_on_replace: bool = False
     """Whether a certificate is revoked, as superseded, an hour after the one that renews it was delivered. Until then a

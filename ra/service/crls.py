@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -35,6 +35,7 @@ TIMEOUT_SECONDS = 10.0
 CLOCK_SKEW = timedelta(hours=1)
 """How far a CA's clock may be ahead of ours."""
 
+_EXPIRED_CERTS_ON_CRL = x509.ObjectIdentifier("2.5.29.60")
 _SigningKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 
 
@@ -47,6 +48,7 @@ class Crl:
         issuer: Name of the CA, DER: certificates of another issuer are not judged by it.
         next_update: the end of its use; where the CA names none, REFRESH after it was received.
         revoked_at: by serial number; a certificate on hold counts.
+        expired_since: it covers certificates that have expired since then; None: it need not list what has expired.
     """
 
     der: bytes = field(repr=False)
@@ -54,10 +56,15 @@ class Crl:
     this_update: datetime
     next_update: datetime
     revoked_at: Mapping[int, datetime] = field(repr=False)
+    expired_since: datetime | None = None
 
     def revocation(self, serial: int) -> datetime | None:
         """Since when the certificate is revoked; None: it is not."""
         return self.revoked_at.get(serial)
+
+    def covers(self, not_after: datetime, now: datetime) -> bool:
+        """Whether it would list a certificate that ends then: a CA takes what has expired off its CRL (RFC 5280 §3.3)."""
+        return now <= not_after or (self.expired_since is not None and self.expired_since <= not_after)
 
 
 class NoCrl(RaError):
@@ -140,6 +147,7 @@ def read_crl(der: bytes, issuer: bytes, now: datetime) -> Crl:
         _check_scope(crl)
         this_update, next_update = crl.last_update_utc, crl.next_update_utc or now + REFRESH
         revoked_at = {each.serial_number: each.revocation_date_utc for each in crl}
+        expired_since = _expired_since(crl)
     except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
         raise NoCrl(f"it cannot be read: {type(error).__name__}: {error}") from error
     if not this_update - CLOCK_SKEW <= now < next_update:
@@ -150,7 +158,18 @@ def read_crl(der: bytes, issuer: bytes, now: datetime) -> Crl:
         this_update=this_update,
         next_update=next_update,
         revoked_at=revoked_at,
+        expired_since=expired_since,
     )
+
+
+def _expired_since(crl: x509.CertificateRevocationList) -> datetime | None:
+    """Its extension expiredCertsOnCRL, a GeneralizedTime (X.509 §9.5.2.8)."""
+    try:
+        value = crl.extensions.get_extension_for_oid(_EXPIRED_CERTS_ON_CRL).value
+    except x509.ExtensionNotFound:
+        return None
+    said = value.public_bytes()[2:].decode("ascii")
+    return datetime.strptime(said, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
 
 
 def _check_signature(crl: x509.CertificateRevocationList, authority: x509.Certificate) -> None:

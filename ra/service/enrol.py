@@ -63,6 +63,9 @@ class Enrolments:
         identity = request_identity(endpoint, request, origin)
         known = await self._journal.read(lambda c: transactions.recall(c, identity, arrived_at))  # (4)
         if known is not None:
+            if not (request.outer.signer.is_sealed_to or known.is_asked_again_by(identity)):
+                # The challenge that seals the reply is not the one that was looked at.
+                self._decide(endpoint, request, await self._authenticate(endpoint, request, origin, arrived_at))
             return await self._submissions.present(endpoint, identity, known)
         grant = await self._authenticate(endpoint, request, origin, arrived_at)  # (5)
         async with self._recording_refusals(endpoint, request, grant):

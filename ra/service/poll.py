@@ -55,7 +55,8 @@ class Polls:
         """The challenge that the reply is sealed with. A device that lost it comes back with its request, and the challenge."""
         if transaction.request is None:
             raise Refused(Reason.SIGNER_CANNOT_RECEIVE, "the challenge that the reply is sealed with is kept no longer")
-        password = read_csr(decision_of(self._key, transaction).csr).challenge_password
-        if not password:
-            raise Refused(Reason.SIGNER_CANNOT_RECEIVE, "the request had no challenge to seal the reply with")
+        decision = decision_of(self._key, transaction)
+        password = read_csr(decision.csr).challenge_password
+        if not password or not decision.seals_reply:  # a key that is not RSA asked for it again, after one that is
+            raise Refused(Reason.SIGNER_CANNOT_RECEIVE, "the request was let in by no challenge that seals a reply")
         return password

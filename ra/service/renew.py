@@ -125,9 +125,12 @@ class Renewals:
                 if said is not Revocation.UNKNOWN:
                     return said
             crl = await self._crls.current(issuer)
-        if crl.issuer != read_facts(origin.certificate).issuer:
+        facts = read_facts(origin.certificate)
+        if crl.issuer != facts.issuer:
             raise Unavailable("the CRL there is of another CA")
-        return Revocation.NONE if crl.revocation(origin.serial) is None else Revocation.REVOKED
+        if crl.revocation(origin.serial) is not None:
+            return Revocation.REVOKED
+        return Revocation.NONE if crl.covers(facts.not_after, now) else Revocation.UNKNOWN
 
     async def _ask(self, backend: Backend, origin: Origin) -> Revocation:
         try:

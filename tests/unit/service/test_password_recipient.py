@@ -124,3 +124,48 @@ async def test_a_device_with_rsa_is_served_as_ever_and_nothing_kept_for_it(ra: A
 
     [kept] = await ra.transactions()
     assert kept.request is None
+
+
+@pytest.mark.parametrize("challenge", [None, "guessable"])
+async def test_the_same_request_again_is_sealed_with_no_challenge_that_was_not_looked_at(
+    ra: Assembled, challenge: str | None
+) -> None:
+    one = device()
+    assert isinstance(await enrol(ra, one), replies.Success)
+    ra.validator.verdict = Grant(method="shared", label="first")
+
+    again = await enrol(ra, one, challenge=challenge)
+
+    assert replies.Failure(FailInfo.BAD_ALG, CANNOT_RECEIVE) == again
+
+
+async def test_a_challenge_that_was_looked_at_seals_the_same_request_again(ra: Assembled) -> None:
+    one = device()
+    first = await enrol(ra, one)
+    one.password = "another one, as strong"
+
+    again = await enrol(ra, one, challenge=one.password)
+
+    assert isinstance(first, replies.Success)
+    assert isinstance(again, replies.Success)
+    assert first.certificates == again.certificates
+
+
+async def test_a_weak_challenge_is_not_made_to_seal_by_a_second_signer(ra: Assembled, issuing: IssuingCa) -> None:
+    key = pki.key("ec:p256")
+    first, second = Device(), Device(key=key, password=CHALLENGE)
+    csr = second.csr(challenge=CHALLENGE)
+    issuing.answer = Pending(reference="order 1", retry_after_seconds=60)
+    ra.validator.verdict = Grant(method="shared", label="first")
+    pending = first.open((await ra.answer(first.enrol_message(ra.ca, csr=csr))).body)
+    refused = second.open((await ra.answer(second.enrol_message(ra.ca, csr=csr))).body)
+    ra.validator.verdict = STRONG
+    let_in = second.open((await ra.answer(second.enrol_message(ra.ca, csr=csr))).body)
+    await ra.sweep(timedelta(minutes=2))
+
+    polled = await poll(ra, second)
+
+    assert isinstance(pending, replies.Pending)
+    assert replies.Failure(FailInfo.BAD_ALG, CANNOT_RECEIVE) == refused
+    assert isinstance(let_in, replies.Pending)
+    assert replies.Failure(FailInfo.BAD_ALG, CANNOT_RECEIVE) == polled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -204,11 +204,39 @@ async def test_what_has_expired_is_renewed_within_its_grace_alone(
     async with assembled(tmp_path, ca, CA, renewal_grace_days=grace_days, **SHORT_LIVED) as ra:
         device = await enrolled(ra)
         ra.clock.advance(timedelta(days=22))
-        ca.published = sign_crl(CA, next_update=pki.NOW + timedelta(days=60))
+        ca.published = sign_crl(
+            CA, (), expired_on_crl(pki.NOW), next_update=pki.NOW + timedelta(days=60), critical=False
+        )
 
         result = await renew(ra, device)
 
     assert is_renewed is isinstance(result, replies.Success)
+
+
+@pytest.mark.parametrize("extensions", [(), (pki.NOW + timedelta(days=21),)], ids=["none said", "later ones alone"])
+async def test_a_crl_that_need_not_list_what_has_expired_does_not_say_that_it_was_never_revoked(
+    tmp_path: Path, ca: PublishingCa, extensions: tuple[datetime, ...]
+) -> None:
+    async with assembled(tmp_path, ca, CA, renewal_grace_days=5, **SHORT_LIVED) as ra:
+        device = await enrolled(ra)
+        ra.clock.advance(timedelta(days=22))
+        said = [expired_on_crl(each) for each in extensions]
+        ca.published = sign_crl(CA, (), *said, next_update=pki.NOW + timedelta(days=60), critical=False)
+
+        told = await detail(ra, device)
+        assert device.certificate is not None
+        state = CertificateState(certificate=pki.der(device.certificate), revoked_at=None)
+        ca.known = {device.certificate.serial_number: state}
+        asked = await renew(ra, device)
+
+    assert "whether it is revoked cannot be found out" in told
+    assert isinstance(asked, replies.Success)
+
+
+def expired_on_crl(since: datetime) -> x509.UnrecognizedExtension:
+    """expiredCertsOnCRL: the CRL lists what has expired since then."""
+    value = since.strftime("%Y%m%d%H%M%SZ").encode()
+    return x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.60"), bytes((0x18, len(value))) + value)
 
 
 async def test_a_renewal_for_other_names_needs_the_challenge(ra: Assembled) -> None:

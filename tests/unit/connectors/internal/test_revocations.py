@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from connectors.api import BackendUnavailable, RevocationReason
-from connectors.internal.authority import Authority, Rules
+from connectors.internal.authority import EXPIRED_LISTED, Authority, Rules
 from connectors.internal.revocations import Revocations
 from tests.fakes import pki
 
@@ -116,14 +116,17 @@ def test_numbers_and_revocations_survive_the_process(revocations: Revocations) -
     assert 1 == len(later)
 
 
-def test_an_expired_certificate_leaves_the_crl_after_one_more_lifetime(revocations: Revocations) -> None:
+def test_an_expired_certificate_stays_on_the_crl_as_long_as_the_crl_says(revocations: Revocations) -> None:
     leaf = CA.issue(pki.key("ec:p256", 1), not_after=pki.NOW + timedelta(days=1))
     revocations.add(leaf, RevocationReason.UNSPECIFIED, pki.NOW)
 
-    expired = crl(revocations, pki.NOW + timedelta(days=1) + LIFETIME - timedelta(seconds=1))
-    gone = crl(revocations, pki.NOW + timedelta(days=1) + LIFETIME * 2)
+    last = pki.NOW + timedelta(days=1) + EXPIRED_LISTED
+    expired = crl(revocations, last)
+    gone = crl(revocations, last + LIFETIME * 2)
 
     assert [1, 0] == [len(expired), len(gone)]
+    covered = expired.extensions.get_extension_for_oid(x509.ObjectIdentifier("2.5.29.60")).value
+    assert (last - EXPIRED_LISTED).strftime("%Y%m%d%H%M%SZ").encode() == covered.public_bytes()[2:]
 
 
 def _revoke_some(path: Path, start: int) -> None:
