@@ -1,4 +1,4 @@
-"""RA keys in a PKCS #11 token: they never leave it, and are used by label, in as many sessions as there are requests.
+"""RA keys in a PKCS #11 token: they never leave it, and are used by label, one operation at a time.
 
 Everything here waits for a device and belongs into a thread. A ciphertext that does not open and one that opens to
 nonsense look the same from outside: tokens tell them apart, by different errors even, and the codec goes on with a
@@ -35,12 +35,8 @@ from ra.scep.names import Digest, KeyTransport
 
 T = TypeVar("T")
 
-MAX_AT_ONCE = 8
-"""Operations of one process that a module is given at once."""
-
 _LOST = (
     pkcs11.DeviceRemoved,
-    pkcs11.DeviceError,
     pkcs11.KeyHandleInvalid,
     pkcs11.ObjectHandleInvalid,
     pkcs11.SessionClosed,
@@ -49,7 +45,7 @@ _LOST = (
     pkcs11.TokenNotRecognised,
     pkcs11.UserNotLoggedIn,
 )
-"""What no ciphertext brings about."""
+"""What no ciphertext brings about. DeviceError is none of them: there are modules that call bad padding so."""
 
 _PIN_REFUSED = (pkcs11.PinIncorrect, pkcs11.PinInvalid, pkcs11.PinLenRange, pkcs11.PinExpired, pkcs11.PinLocked)
 
@@ -77,7 +73,11 @@ _HASHES: Mapping[Digest, Callable[[], hashes.HashAlgorithm]] = {
 
 
 class Module:
-    """A vendor's library, loaded once in a process; it is begun anew only while nobody uses it."""
+    """A vendor's library, loaded once in a process, and used by one thread at a time.
+
+    python-pkcs11 calls C_Initialize without arguments, which says just that (PKCS #11 v2.40 §5.4): SoftHSM then takes no
+    locks, and after two threads have met in it opens nothing any more until the process ends.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises Misconfigured where it cannot be loaded."""
@@ -85,14 +85,13 @@ class Module:
             self._lib = pkcs11.lib(str(path))
         except PKCS11Error as error:
             raise Misconfigured(f"the PKCS #11 module {path} cannot be loaded: {_words(error)}") from None
-        self._turns = threading.Semaphore(MAX_AT_ONCE)
-        self._mending = threading.Lock()
+        self._turn = threading.Lock()
         self.generation = 0
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Leave to call it."""
-        with self._turns:
+        with self._turn:
             yield
 
     def find(self, label: str | None, slot: int | None) -> pkcs11.Token:
@@ -114,18 +113,13 @@ class Module:
         Raises:
             PKCS11Error: the module does not begin.
         """
-        with self._mending:
+        with self._turn:
             if self.generation != generation:
                 return
-            for _ in range(MAX_AT_ONCE):
-                self._turns.acquire()
-            try:
-                self.generation += 1
-                with suppress(PKCS11Error):
-                    self._lib.finalize()
-                self._lib.initialize()
-            finally:
-                self._turns.release(MAX_AT_ONCE)
+            self.generation += 1
+            with suppress(PKCS11Error):
+                self._lib.finalize()
+            self._lib.initialize()
 
 
 @cache

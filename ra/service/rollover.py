@@ -5,8 +5,10 @@ Whether there are any is asked of the CA now and then; GetCACaps announces it me
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 
 from cryptography import x509
@@ -15,6 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from connectors.api import Capability
 from ra.errors import Misconfigured, RaError
 from ra.scep.encode import certs_only, next_ca_response
+from ra.scep.keys import Identity
 from ra.service.asking import ask
 from ra.service.backend import Backend
 from ra.service.endpoint import Endpoint
@@ -48,22 +51,47 @@ class Rollover:
         self._clock = clock
         self._metrics = metrics
         self._known: dict[str, _Known] = {}
+        self._asking: dict[str, asyncio.Lock] = {}
+        self._signed_by_ra: dict[bytes, tuple[tuple[bytes, ...], bytes]] = {}
 
     async def message(self, endpoint: Endpoint) -> bytes | None:
-        """The body of GetNextCACert; None: no CA follows that could be shown. Never raises.
+        """The body of GetNextCACert; None: no CA follows that could be shown.
 
         Signed by the CA's own key where the connector has it do so; else by the RA, if the profile wants that.
+
+        Raises:
+            Unavailable: the RA is to sign, and its key is away.
         """
         backend = endpoint.backend
         by_ca, by_ra = backend.can(Capability.SIGN_NEXT_CA), endpoint.profile.next_ca_signed_by_ra
         if not (by_ca or by_ra) or not (backend.next_ca or backend.can(Capability.NEXT_CA)):
             return None
-        known = self._known.get(backend.name)
-        if known is None or self._clock.now() >= known.ask_again_at:
-            known = await self._refresh(backend, known)
+        known = await self._current(backend)
         if not known.chain:
             return None
-        return known.signed or next_ca_response(known.chain, endpoint.identities[0].signer)
+        return known.signed or await self._sign(endpoint.identities[0], known.chain)
+
+    async def _current(self, backend: Backend) -> _Known:
+        """The CA is asked by one request at a time; what was known serves the others meanwhile."""
+        asking = self._asking.setdefault(backend.name, asyncio.Lock())
+        known = self._known.get(backend.name)
+        if known is not None and (asking.locked() or self._clock.now() < known.ask_again_at):
+            return known
+        async with asking:
+            known = self._known.get(backend.name)
+            if known is None or self._clock.now() >= known.ask_again_at:
+                known = await self._refresh(backend, known)
+        return known
+
+    async def _sign(self, identity: Identity, chain: tuple[bytes, ...]) -> bytes:
+        """Once for each chain: every stranger who fetches the capabilities asks for it."""
+        signer = identity.signer
+        signed = self._signed_by_ra.get(signer.certificate)
+        if signed is None or signed[0] != chain:
+            work = partial(next_ca_response, chain, signer)
+            signed = (chain, await asyncio.to_thread(work) if identity.is_remote else work())
+            self._signed_by_ra[signer.certificate] = signed
+        return signed[1]
 
     async def _refresh(self, backend: Backend, before: _Known | None) -> _Known:
         ask_again_at = self._clock.now() + REFRESH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
@@ -108,14 +109,41 @@ def test_garbage_is_one_error_whatever_the_token_calls_it(
     assert b"k" * 16 == identity.decryptor.unwrap(sealed(b"k" * 16, KeyTransport.PKCS1_V15), KeyTransport.PKCS1_V15)
 
 
+def test_a_device_error_of_a_token_that_lives_is_a_bad_ciphertext_as_any_other(token: Any) -> None:
+    """Some modules call bad padding so: told from another it would be an oracle, and every stranger could have all sessions lost."""
+    generation = token._module.generation
+
+    def refuse(_: object) -> bytes:
+        raise pkcs11.pkcs11.DeviceError
+
+    decryptor = pkcs11.TokenDecryptor(certificate=b"", certificate_id=None, token=_Refusing(token, refuse), key="rsa")
+    with pytest.raises(ValueError, match=r"^the encrypted key does not open$"):
+        decryptor.unwrap(b"\1" * 256, KeyTransport.PKCS1_V15)
+
+    assert generation == token._module.generation
+
+
+class _Refusing:
+    """A token that answers every use with `work`."""
+
+    def __init__(self, token: Any, work: Callable[[object], bytes]) -> None:
+        self._token = token
+        self._work = work
+
+    def use(self, key: str, _: object) -> bytes:
+        return bytes(self._token.use(key, self._work))
+
+
 def test_many_threads_use_it_at_once(identity: Identity) -> None:
     kinds = cycle([KeyTransport.PKCS1_V15, KeyTransport.OAEP_SHA1])
     jobs = [(bytes([number]) * 16, next(kinds)) for number in range(64)]
+    messages = [(sealed(*job), job[1]) for job in jobs]  # beforehand, so that the threads meet in the token
 
     with ThreadPoolExecutor(12) as threads:
-        opened = threads.map(lambda job: identity.decryptor.unwrap(sealed(*job), job[1]), jobs)
+        for _ in range(20):
+            opened = threads.map(lambda message: identity.decryptor.unwrap(*message), messages)
 
-        assert [content for content, _ in jobs] == list(opened)
+            assert [content for content, _ in jobs] == list(opened)
 
 
 def test_after_the_sessions_were_lost_it_goes_on(identity: Identity, token: Any) -> None:

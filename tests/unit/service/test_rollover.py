@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +16,7 @@ from ra.client.errors import BadReply
 from ra.errors import Misconfigured
 from ra.policy.profile import Profile
 from ra.scep.encode import next_ca_response
+from ra.scep.names import Digest
 from ra.service.describe import ca_certificate_message, capabilities
 from ra.service.endpoint import Endpoint
 from ra.service.ring import Ring
@@ -52,6 +55,20 @@ class LeavingCa(IssuingCa):
         if self.signature is not None:
             raise self.signature
         return b"signed " + content
+
+
+class CountingSigner:
+    """The RA's, which notes in which threads it is used."""
+
+    def __init__(self) -> None:
+        self._signer = identity(CA).signer
+        self.certificate, self.certificate_id = self._signer.certificate, self._signer.certificate_id
+        self.signature_algorithm = self._signer.signature_algorithm
+        self.threads: list[int] = []
+
+    def sign(self, message: bytes, digest: Digest) -> bytes:
+        self.threads.append(threading.get_ident())
+        return self._signer.sign(message, digest)
 
 
 def served(ca: LeavingCa, clock: FakeClock, *, next_ca: tuple[bytes, ...] = (), **rules: Any) -> Endpoint:
@@ -129,6 +146,31 @@ async def test_what_was_known_is_kept_for_a_while_and_while_the_ca_is_away() -> 
     ca.following = ()
     clock.advance(REFRESH)
     assert await rollover.message(endpoint) is None
+
+
+async def test_the_ra_signs_once_whoever_asks_and_in_a_thread_where_its_key_is_in_a_token() -> None:
+    clock, signer = FakeClock(pki.NOW), CountingSigner()
+    endpoint = served(LeavingCa(Capability.NEXT_CA), clock, next_ca_signed_by_ra=True)
+    held = replace(identity(CA), signer=signer, is_remote=True)
+    endpoint, rollover = replace(endpoint, ring=Ring.of(held)), Rollover(clock=clock, metrics=Counts())
+
+    bodies = [await rollover.message(endpoint) for _ in range(3)]
+
+    assert 1 == len(set(bodies))
+    assert 1 == len(signer.threads)
+    assert threading.get_ident() not in signer.threads
+
+
+async def test_the_ca_is_asked_by_one_request_at_a_time() -> None:
+    clock, ca = FakeClock(pki.NOW), LeavingCa(*BOTH)
+    endpoint, rollover = served(ca, clock), Rollover(clock=clock, metrics=Counts())
+
+    first = await asyncio.gather(*(rollover.message(endpoint) for _ in range(4)))
+    clock.advance(REFRESH)
+    later = await asyncio.gather(*(rollover.message(endpoint) for _ in range(4)))
+
+    assert 1 == len({*first, *later})
+    assert 2 == ca.questions
 
 
 async def test_a_message_that_another_ra_signed_is_not_believed() -> None:
