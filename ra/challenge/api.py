@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from string import hexdigits
+from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 from typing import Protocol, runtime_checkable
 
 from connectors.api import Secret
@@ -34,13 +34,28 @@ from ra.policy.grant import Grant
 from ra.scep.csr import Csr
 from ra.scep.messages import SignerCertificate
 
-_STRONG_LENGTH, _STRONG_LENGTH_HEX = 24, 32
-"""Characters of a random secret of 128 bits: letters and digits, and hexadecimal digits alone."""
+_STRONG_LENGTHS = (
+    (digits, 39),
+    ("0123456789abcdef", 32),
+    ("0123456789ABCDEF", 32),
+    (ascii_lowercase + digits, 26),
+    (ascii_uppercase + digits, 26),
+    (ascii_letters + digits, 24),
+)
+"""How long a random secret of such characters is at least, to have 128 bits; other ones are not looked for in it."""
+
+_LEAST_DIFFERENT = 8
+"""Characters that a random secret of such a length has; what has fewer is a pattern."""
 
 
 def is_strong(secret: str) -> bool:
-    """Whether nobody can guess a secret that was made at random, for Grant.is_strong: its length is all that can be seen."""
-    return len(secret) >= (_STRONG_LENGTH_HEX if set(secret) <= set(hexdigits) else _STRONG_LENGTH)
+    """Whether a secret can be one that nobody guesses, for Grant.is_strong.
+
+    Whether it was made at random cannot be seen; but what is too short for it, repeats itself or is of words was not.
+    """
+    meant = secret.replace("-", "")  # as a one-time secret is written in groups
+    needed = next((length for characters, length in _STRONG_LENGTHS if set(meant) <= set(characters)), None)
+    return needed is not None and len(meant) >= needed and len(set(meant)) >= _LEAST_DIFFERENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -164,6 +164,7 @@ class Jwt:
             label=self.options.issuer,
             attributes=attributes,
             spend=spend if self.options.once else None,
+            is_strong=True,  # nobody can guess the issuer's signature
         )
 
     async def aclose(self) -> None:

@@ -122,7 +122,8 @@ class Signed:
         expires = datetime.fromtimestamp(payload.expires, UTC)
         digest = hashlib.sha256(f"{self.services.name}\0{presented}".encode()).digest()
         spend = Spend(key=digest, expires_at=expires + DECIDED_AFTER)
-        return Grant(method=self.services.name, label=kid, spend=spend if self.options.once else None)
+        spent = spend if self.options.once else None
+        return Grant(method=self.services.name, label=kid, spend=spent, is_strong=True)  # for its MAC of 128 bits
 
     def _read(self, presented: str) -> tuple[str, _Payload] | None:
         """Nothing of it is looked at before its signature is."""

@@ -246,8 +246,8 @@ class Profile:
 
     password_recipient: bool = False
     """Whether a device may sign with a key that is not RSA, such as EC: the reply is sealed with the challenge then (RFC 8894
-    §3.1). Only with challenges that cannot be guessed: random ones, of `otp` or `static`, with 24 letters and digits at
-    least, or 32 hexadecimal ones."""
+    §3.1). Only with challenges that cannot be guessed: those of `otp`, `signed` and `jwt`, and of `static` random ones of 24
+    letters and digits at least, 26 where the letters are of one case, 32 hexadecimal or 39 decimal digits."""
 
     next_ca_signed_by_ra: bool = False
     """Whether the RA signs the answer to GetNextCACert where the CA cannot. RFC 8894 §4.7.1 has the CA sign it: a device

@@ -44,6 +44,12 @@ get_cert = "own"
 get_crl = true
 password_recipient = true
 
+[profiles.ancient]
+ca_id = 5
+connector = "lab"
+challenge = "shared"
+preset = "scepclient-old"
+
 [profiles.renewing]
 ca_id = 4
 connector = "lab"
@@ -54,9 +60,9 @@ renewal_threshold_days = 366
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningRa:
-    """A scep-ra that serves, with four profiles.
+    """A scep-ra that serves, with five profiles.
 
-    `default`; `legacy`, which lets in 3DES, SHA-1 and DES; `complete`; and `renewing`. `legacy` and `renewing` renew
+    `default`; `legacy`, which lets in 3DES, SHA-1 and DES; `ancient`, by preset; `complete`; and `renewing`. `legacy` and `renewing` renew
     certificates from their first day on.
 
     Attributes:

@@ -71,6 +71,15 @@ def test_single_des_and_sha_1_are_refused_where_they_are_not_let_in(ra_server: R
         enrol_with_scepclient_2_1(order)
 
 
+def test_scepclient_enrols_where_the_profile_is_preset_for_it(ra_server: RunningRa, tmp_path: Path) -> None:
+    require("scepclient")
+
+    order = Order(ra_server.url_of("ancient"), ra_server.challenge, tmp_path, "interop.example")
+    certificate = x509.load_pem_x509_certificate(enrol_with_scepclient_2_1(order).read_bytes())
+
+    assert certificate.subject.rfc4514_string().startswith("CN=interop.example,")
+
+
 def test_strongswan_of_old_uses_aes_where_the_profile_is_preset_for_it(ra_server: RunningRa, tmp_path: Path) -> None:
     require("pki")
 

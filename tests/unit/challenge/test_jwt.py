@@ -169,6 +169,7 @@ def test_a_token_of_the_issuer_is_granted(front: Front, issuer: Issuer, name: Al
     answer = asked(front, token(name, email="a@example.org"), algorithms=[name], attributes=["email", "absent"])
 
     assert isinstance(answer, Grant)
+    assert answer.is_strong
     assert ("portal", {"email": "a@example.org"}) == (answer.method, dict(answer.attributes))
     assert answer.spend is not None
 

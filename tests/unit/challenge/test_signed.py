@@ -65,6 +65,7 @@ def test_what_was_signed_for_it_is_granted_and_is_to_be_spent() -> None:
     granted = verdict(connected(), challenge)
 
     assert isinstance(granted, Grant)
+    assert granted.is_strong
     assert ("signed", "k1") == (granted.method, granted.label)
     assert granted.spend is not None
     assert hashlib.sha256(f"signed\0{challenge}".encode()).digest() == granted.spend.key

@@ -43,9 +43,18 @@ def test_each_of_the_secrets_is_granted_under_its_label() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("P8eSY7CTpckSzgF2SQoxCJZ", False), ("P8eSY7CTpckSzgF2SQoxCJZK", True), ("ab" * 15, False), ("ab" * 16, True)],
+    [
+        ("P8eSY7CTpckSzgF2SQoxCJZ", False),
+        ("P8eSY7CTpckSzgF2SQoxCJZK", True),
+        ("9f8e7d6c5b4a39281706f5e4d3c2b1a", False),
+        ("9f8e7d6c5b4a39281706f5e4d3c2b1a0", True),
+        ("38174620593817462059381746205938174620", False),
+        ("381746205938174620593817462059381746205", True),
+        ("ab" * 16, False),
+        ("our device password since 2031", False),
+    ],
 )
-def test_a_long_secret_is_one_that_a_reply_may_be_sealed_with(value: str, *, expected: bool) -> None:
+def test_a_reply_may_be_sealed_with_what_can_be_a_random_secret_of_128_bits(value: str, *, expected: bool) -> None:
     static = validator(secret("long", "env:LONG"), services=FakeServices({"env:LONG": value}))
 
     assert Grant(method="shared", label="long", is_strong=expected) == verdict(static, value)
