@@ -212,6 +212,11 @@ def renew_with_jscep(order: Order) -> Path:
     return _jscep(order, "renewed.pem", "renew")
 
 
+def retrieve_with_jscep(order: Order) -> tuple[Path, Path]:
+    """GetCert for the certificate that it signs with, and GetCRL."""
+    return _jscep(order, "retrieved.pem", "retrieve"), order.directory / "crl.pem"
+
+
 def _jscep(order: Order, certificate: str, *mode: str) -> Path:
     java = ["java", "-cp", f"{_path('jscep')}/*", str(JSCEP_DRIVER)]
     what = [order.url, order.challenge, str(order.directory), order.common_name, *mode]

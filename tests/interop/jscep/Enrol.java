@@ -1,7 +1,8 @@
-// Enrols once with jscep: java -cp 'JARS/*' Enrol.java URL CHALLENGE DIRECTORY COMMON_NAME [renew]
+// Enrols once with jscep, or goes on from there: java -cp 'JARS/*' Enrol.java URL CHALLENGE DIRECTORY COMMON_NAME [renew|retrieve]
 //
 // Writes DIRECTORY/key.pem (PKCS #8) and DIRECTORY/certificate.pem; with `renew`, has that certificate succeeded without a
-// challenge and writes DIRECTORY/renewed.pem. What is PENDING is polled for a minute. Exit code 0: there is a certificate;
+// challenge and writes DIRECTORY/renewed.pem; with `retrieve`, asks with it for itself and for the CRL, and writes
+// DIRECTORY/retrieved.pem and DIRECTORY/crl.pem. What is PENDING is polled for a minute. Exit code 0: there is a certificate;
 // 3: the reply is a CertRep FAILURE, whose failInfo is printed; 4: still PENDING; anything else: jscep could not talk to
 // the server.
 
@@ -16,6 +17,7 @@ import java.security.KeyPairGenerator;
 import java.security.PrivateKey;
 import java.security.cert.Certificate;
 import java.security.cert.CertificateFactory;
+import java.security.cert.X509CRL;
 import java.security.cert.X509Certificate;
 import java.security.spec.PKCS8EncodedKeySpec;
 import java.time.Instant;
@@ -35,6 +37,7 @@ import org.bouncycastle.pkcs.jcajce.JcaPKCS10CertificationRequestBuilder;
 import org.jscep.client.Client;
 import org.jscep.client.EnrollmentResponse;
 import org.jscep.client.verification.OptimisticCertificateVerifier;
+import org.jscep.transaction.OperationFailureException;
 
 public final class Enrol {
     private static final int FAILURE = 3;
@@ -47,7 +50,12 @@ public final class Enrol {
         Path directory = Path.of(arguments[2]);
         X500Name subject = new X500Name("CN=" + arguments[3]);
 
-        boolean renews = arguments.length > 4;
+        String mode = arguments.length > 4 ? arguments[4] : "enrol";
+        if (mode.equals("retrieve")) {
+            retrieve(url, directory);
+            return;
+        }
+        boolean renews = mode.equals("renew");
 
         KeyPair keys = generateKeys();
         ContentSigner signer = new JcaContentSignerBuilder("SHA256withRSA").build(keys.getPrivate());
@@ -74,6 +82,23 @@ public final class Enrol {
         write(directory.resolve(stem + ".pem"), "PRIVATE KEY", keys.getPrivate().getEncoded());
         Certificate issued = response.getCertStore().getCertificates(null).iterator().next();
         write(directory.resolve(renews ? "renewed.pem" : "certificate.pem"), "CERTIFICATE", issued.getEncoded());
+    }
+
+    private static void retrieve(String url, Path directory) throws Exception {
+        X509Certificate identity = readCertificate(directory);
+        PrivateKey key = readKey(directory);
+        Client client = new Client(URI.create(url).toURL(), new OptimisticCertificateVerifier());
+        try {
+            Certificate found = client.getCertificate(identity, key, identity.getSerialNumber())
+                .getCertificates(null).iterator().next();
+            write(directory.resolve("retrieved.pem"), "CERTIFICATE", found.getEncoded());
+            X509CRL crl = client.getRevocationList(
+                identity, key, identity.getIssuerX500Principal(), identity.getSerialNumber());
+            write(directory.resolve("crl.pem"), "X509 CRL", crl.getEncoded());
+        } catch (OperationFailureException refused) {
+            System.err.println("FAILURE " + refused.getFailInfo());
+            System.exit(FAILURE);
+        }
     }
 
     private static X509Certificate readCertificate(Path directory) throws Exception {
