@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -114,6 +115,11 @@ ENROLMENTS_SENT_AWAY = Metric(
     labels=("profile", "why"),
 )
 LAG = Metric(name="scep_ra_event_loop_lag_seconds", help="How late a process does what is due; that of the latest one")
+IDENTITY_NOT_AFTER = Metric(
+    name="scep_ra_identity_not_after_seconds",
+    help="When the certificate that an identity of the RA shows ends, in seconds since 1970",
+    labels=("identity",),
+)
 FAULTS = Metric(
     name="scep_ra_faults_total",
     help="Requests answered 500: each is a defect of scep-ra, and the log says where",
@@ -135,6 +141,7 @@ METRICS = (
     ENROLMENTS_IN_FLIGHT,
     ENROLMENTS_SENT_AWAY,
     LAG,
+    IDENTITY_NOT_AFTER,
     FAULTS,
 )
 
@@ -168,6 +175,7 @@ class PrometheusMetrics:
         self._enrolments_in_flight = _Level(self._gauge(ENROLMENTS_IN_FLIGHT))
         self._enrolments_sent_away = self._counter(ENROLMENTS_SENT_AWAY)
         self._lag = _Level(self._gauge(LAG, "livemax"))
+        self._identity_not_after = self._gauge(IDENTITY_NOT_AFTER, "livemin")
         self._faults = self._counter(FAULTS)
 
     def answered(self, profile: str, message_type: str, outcome: str, seconds: float) -> None:
@@ -214,6 +222,9 @@ class PrometheusMetrics:
     def lagged(self, seconds: float) -> None:
         self._lag.set(round(seconds, 3))
 
+    def identity_ends(self, identity: str, at: datetime) -> None:
+        self._identity_not_after.labels(identity).set(at.timestamp())
+
     def http_answered(self, operation: str, status: int) -> None:
         self._http_requests.labels(operation, str(status)).inc()
 
@@ -234,8 +245,8 @@ class PrometheusMetrics:
     def _histogram(self, metric: Metric) -> Histogram:
         return Histogram(metric.name, metric.help, metric.labels, registry=self._own, buckets=metric.buckets)
 
-    def _gauge(self, metric: Metric, mode: Literal["livesum", "livemax"] = "livesum") -> Gauge:
-        """Of the processes that live, summed up or the greatest."""
+    def _gauge(self, metric: Metric, mode: Literal["livesum", "livemax", "livemin"] = "livesum") -> Gauge:
+        """Of the processes that live: summed up, the greatest, or the least."""
         return Gauge(metric.name, metric.help, metric.labels, registry=self._own, multiprocess_mode=mode)
 
 

@@ -66,8 +66,13 @@ class Finding:
 
 
 async def examine_connectors(configuration: Configuration) -> list[Finding]:
-    """Asks each CA whether it would issue."""
-    return [each async for each in _connectors(configuration, Surroundings(), {})]
+    """Asks each CA whether it would issue, and looks at what the RA has obtained for itself."""
+    surroundings, chains = Surroundings(), dict[str, tuple[bytes, ...]]()
+    findings = [each async for each in _connectors(configuration, surroundings, chains)]
+    if not any(each.managed for each in configuration.settings.identities.values()):
+        return findings
+    own = await _identities(configuration, chains, surroundings.clock.now())
+    return findings + [each for each in own if each.verdict is not Verdict.OK]
 
 
 async def examine_all(configuration: Configuration) -> list[Finding]:

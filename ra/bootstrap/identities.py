@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from connectors.api import Capability
-from ra.bootstrap.journal import opened
+from ra.bootstrap.journal import has_journal, opened
 from ra.bootstrap.plugins import naming
 from ra.errors import Misconfigured
 from ra.journal import ra_keys
@@ -99,7 +100,7 @@ async def shown_identities(configuration: Configuration, now: datetime) -> dict[
     """
     found = load_identities(configuration)
     managed = [name for name, each in configuration.settings.identities.items() if each.managed is not None]
-    if managed:
+    if managed and await asyncio.to_thread(has_journal, configuration):
         async with opened(configuration) as (journal, key):
             kept = await journal.read(ra_keys.list_keys)
             for name in managed:

@@ -55,6 +55,19 @@ def look_at_journal(configuration: Configuration) -> tuple[str, ...]:
     return ()
 
 
+def has_journal(configuration: Configuration) -> bool:
+    """Whether there is one that can be opened as it is.
+
+    Raises:
+        Unavailable: its server cannot be reached.
+    """
+    place = journal_place(configuration)
+    if isinstance(place, SqlitePlace) and not place.path.exists():
+        return False
+    with place.snapshot() as connection:
+        return revision_of(connection) == HEAD
+
+
 def journal_place(configuration: Configuration) -> Place:
     """Where the journal is, or will be.
 

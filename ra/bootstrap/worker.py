@@ -38,6 +38,7 @@ from ra.service.health import Health
 from ra.service.housekeeping import Chore, Housekeeping
 from ra.service.keeper import Keeper
 from ra.service.mint import Mint
+from ra.service.ring import report_ends
 from ra.service.rollover import Rollover
 from ra.settings.load import Configuration, load
 from ra.settings.sources import CONFIG_VARIABLE, process_environment
@@ -164,6 +165,7 @@ async def _keep_identities(
         entropy=os.urandom,
         metrics=metrics,
     )
+    _run(stack, metrics, partial(report_ends, front.holdings.values(), metrics, clock))
     if front.managed:
         await keeper.look()
         _run(stack, metrics, keeper.watch)

@@ -56,3 +56,6 @@ class Metrics(Protocol):
 
     def lagged(self, seconds: float) -> None:
         """How late the event loop is."""
+
+    def identity_ends(self, identity: str, at: datetime) -> None:
+        """When the certificate ends that an identity of the RA shows."""

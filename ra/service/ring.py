@@ -6,12 +6,18 @@ a restart. Reading costs nothing: whoever changes something puts another tuple i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
+
+from cryptography import x509
 
 from ra.errors import Unavailable
 from ra.scep.keys import Identity
+from ra.service.ports import Clock, Metrics
+
+REPORT_SECONDS = 30.0
 
 _RETRY_SECONDS = 10
 
@@ -72,3 +78,17 @@ class Ring:
         """
         for each in self.holdings:
             await each.look()
+
+
+async def report_ends(holdings: Collection[Holding], metrics: Metrics, clock: Clock) -> None:
+    """Tells the metrics when the certificates that are shown end, until it is cancelled."""
+    while True:
+        for each in holdings:
+            if each.identities:
+                metrics.identity_ends(each.name, _end(each.identities[0]))
+        await clock.sleep(REPORT_SECONDS)
+
+
+def _end(identity: Identity) -> datetime:
+    """Of the one of its certificates that ends first."""
+    return min(x509.load_der_x509_certificate(each).not_valid_after_utc for each in identity.certificates)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,7 @@ class Counts:
         self.in_flight: list[int] = []
         self.away: Counter[str] = Counter()
         self.lags: list[float] = []
+        self.ends: dict[str, datetime] = {}
         self.notifications: Counter[tuple[str, str, str]] = Counter()
 
     def answered(self, profile: str, message_type: str, outcome: str, seconds: float) -> None:  # noqa: ARG002
@@ -134,6 +135,9 @@ class Counts:
 
     def lagged(self, seconds: float) -> None:
         self.lags.append(seconds)
+
+    def identity_ends(self, identity: str, at: datetime) -> None:
+        self.ends[identity] = at
 
 
 @dataclass(kw_only=True)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,7 @@ def test_gauges_tell_what_is_now() -> None:
     metrics.gate_changed("vault", in_use=7, waiting=0, is_open=False)
     metrics.enrolments_changed(5)
     metrics.lagged(0.1234)
+    metrics.identity_ends("ra", datetime(2031, 1, 1, tzinfo=UTC))
     metrics.sent_away("default", "lag")
     lines = metrics.scrape().decode().splitlines()
 
@@ -151,6 +153,7 @@ def test_gauges_tell_what_is_now() -> None:
     assert 'scep_ra_connector_left_alone{connector="lab"} 1.0' in lines
     assert "scep_ra_enrolments_in_flight 5.0" in lines
     assert "scep_ra_event_loop_lag_seconds 0.123" in lines
+    assert 'scep_ra_identity_not_after_seconds{identity="ra"} 1.924992e+09' in lines
     assert 'scep_ra_enrolments_sent_away_total{profile="default",why="lag"} 1.0' in lines
 
 

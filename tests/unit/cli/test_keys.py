@@ -37,6 +37,12 @@ class Keys:
         said = self._capsys.readouterr()
         return exit_code, said.out, said.err
 
+    def check_config(self) -> tuple[int, str, str]:
+        self._capsys.readouterr()
+        exit_code = run(["check-config", "--config", str(self.config)])
+        said = self._capsys.readouterr()
+        return exit_code, said.out, said.err
+
     def status(self) -> tuple[int, list[dict[str, Any]]]:
         exit_code, out, _ = self.run("status", "--json")
         return exit_code, json.loads(out)["identities"]
@@ -171,3 +177,14 @@ def test_a_person_reads_it_as_a_table(managed: Keys) -> None:
 
     assert f"{certificate.serial_number:x}" in out
     assert "managed" in out
+
+
+def test_check_config_looks_at_what_was_obtained_and_misses_nothing_before(managed: Keys) -> None:
+    before = managed.check_config()
+    managed.obtain()
+    after = managed.check_config()
+
+    assert 0 == before[0]
+    assert "identities.ra: it is managed, and is obtained once scep-ra serves" in before[1]
+    assert 2 == after[0]
+    assert "is not issued by the CA that this profile's connector names" in after[2]
