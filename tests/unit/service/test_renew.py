@@ -28,6 +28,7 @@ from ra.journal import settle
 from ra.journal.states import State
 from ra.journal.statistics import count
 from ra.policy.profile import EXTENDED_KEY_USAGES
+from ra.policy.sid import SID_EXTENSION
 from ra.service.describe import capabilities
 from ra.service.endpoint import Authority, Endpoint
 from ra.service.pki_operation import Answer
@@ -253,6 +254,33 @@ async def test_a_renewal_for_one_more_name_needs_the_challenge(ra: Assembled) ->
     assert REFUSED == await renew(ra, device, sans=["dns:more.example"])
 
 
+def sid_extension(sid: bytes) -> x509.UnrecognizedExtension:
+    """The SID as AD CS writes it, for texts of a length that fits one byte."""
+    octets = bytes((0x04, len(sid))) + sid
+    held = bytes.fromhex("060a2b060104018237190201") + bytes((0xA0, len(octets))) + octets
+    inner = bytes((0xA0, len(held))) + held
+    return x509.UnrecognizedExtension(x509.ObjectIdentifier(SID_EXTENSION), bytes((0x30, len(inner))) + inner)
+
+
+@pytest.mark.parametrize(
+    ("sid", "said"),
+    [
+        (b"S-1-5-21-1-2-3-500", "other names are asked for"),
+        (b"S-1-5-21-1-2-3-500 ", "the Microsoft SID extension does not read"),
+    ],
+)
+async def test_no_security_identifier_is_added_by_a_renewal(
+    tmp_path: Path, ca: PublishingCa, sid: bytes, said: str
+) -> None:
+    async with assembled(tmp_path, ca, CA, allow_sid_extension=True, **SHORT_LIVED) as ra:
+        device = await enrolled(ra)
+        content = device.csr(key=NEW, extensions=[sid_extension(sid)])
+
+        answer = await ra.answer(device.message(ra.ca, MessageType.RENEWAL_REQ, content))
+
+    assert said in answer.detail
+
+
 async def test_a_renewal_for_more_than_the_certificate_is_good_for_needs_the_challenge(
     tmp_path: Path, ca: PublishingCa
 ) -> None:
@@ -430,6 +458,14 @@ async def test_a_ca_that_is_named_for_renewal_is_as_good_as_ours_for_the_names_i
 
     assert "success" == renewed.outcome
     assert "other names are asked for" in refused.detail
+
+
+async def test_a_ca_below_one_that_is_named_for_renewal_is_no_device(ra: Assembled) -> None:
+    endpoint = replace(ra.endpoint, renewal_authorities=(authority(sign_crl(OTHER_CA)),))
+    below = OTHER_CA.issue(OLD, name="device.example", ca=True, extended=USAGES, not_after=pki.NOW + timedelta(days=10))
+    device = Device(subject="CN=device.example", key=OLD, certificate=below)
+
+    assert "it is a CA's" in (await answer_to(ra, endpoint, device)).detail
 
 
 @pytest.mark.rfc8894("alternate-ca")
