@@ -100,7 +100,7 @@ async def shown_identities(configuration: Configuration, now: datetime) -> dict[
     """
     found = load_identities(configuration)
     managed = [name for name, each in configuration.settings.identities.items() if each.managed is not None]
-    if managed and await asyncio.to_thread(has_journal, configuration):
+    if bool(managed) and await asyncio.to_thread(has_journal, configuration):
         async with opened(configuration) as (journal, key):
             kept = await journal.read(ra_keys.list_keys)
             for name in managed:
