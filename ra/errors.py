@@ -34,6 +34,7 @@ class Reason(Enum):
     TRANSACTION_CLOSED = "The transaction has ended without a certificate."
     CERTIFICATE_UNKNOWN = "No certificate matches the request."
     CA_REFUSED = "The certificate authority refused the request."
+    DENIED = "The request was denied."
 
 
 class RaError(Exception):

@@ -26,7 +26,8 @@ command = typer.Typer(no_args_is_help=True)
 LOOK_SECONDS = 0.5
 
 Name = Annotated[
-    str | None, typer.Argument(metavar="IDENTITY", help="Which of [identities]; left out: the one that is managed.")
+    str | None,
+    typer.Argument(metavar="IDENTITY", help="Its name in the configuration; left out: the one that is managed."),
 ]
 _COLUMNS = ("identity", "kind", "phase", "serial", "not_after", "until", "detail")
 _BY_HAND = (
@@ -137,11 +138,13 @@ def _managed_name(configuration: Configuration, name: str | None) -> str:
 
 
 def _of_files(configuration: Configuration) -> Iterator[dict[str, Any]]:
+    """A profile shows the first of its identities, and opens with the others what is still sealed to them."""
+    shown = {each.identities[0] for each in configuration.endpoints.values() if each.identities}
     for name, identity in load_identities(configuration).items():
         kind = "pkcs11" if configuration.settings.identities[name].pkcs11 else "files"
         for der in identity.certificates:
             certificate = x509.load_der_x509_certificate(der)
-            yield _described(name, kind, Phase.SHOWN, certificate)
+            yield _described(name, kind, Phase.SHOWN if name in shown else Phase.PREVIOUS, certificate)
 
 
 async def _of_managed(configuration: Configuration) -> list[dict[str, Any]]:

@@ -241,7 +241,7 @@ class ScepClient:
         """Sends one request and opens the answer, held to the floor."""
         if password is None and not isinstance(signer.key, rsa.RSAPrivateKey):
             raise BadArgument(
-                "Replies are sealed to the signer's key, which must be RSA, or with a challenge; enrol anew instead of renewing."
+                "No reply can be sealed to a key that is not RSA: give the challenge too, and the reply is sealed with that."
             )
         ca = self.ca_certificates()
         if not ca.recipients:

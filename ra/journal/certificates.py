@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from connectors.api import Issued
 from ra.journal.records import NewCertificate, Transaction
 from ra.journal.states import State
-from ra.journal.tables import transactions
+from ra.journal.tables import HAS_ENDED, transactions
 
 _ELSEWHERE = select(transactions.c.id).where(
     transactions.c.serial == bindparam("serial"),
@@ -37,6 +37,12 @@ _OPEN_ORDER = select(transactions.c.id).where(
     transactions.c.state == State.EXPIRED,
     transactions.c.due_at.is_not(None),
     transactions.c.id != bindparam("of"),
+)
+_REVOKED_AT = (
+    select(transactions.c.updated_at)
+    .where(HAS_ENDED, transactions.c.state == State.REVOKED, transactions.c.connector == bindparam("connector"))
+    .order_by(transactions.c.updated_at.desc())
+    .limit(1)
 )
 _NOTE_ORPHAN = (
     update(transactions).where(transactions.c.id == bindparam("of")).values(orphans=transactions.c.orphans + 1)
@@ -68,6 +74,12 @@ def describe(issued: Issued) -> NewCertificate:
         not_after=certificate.not_valid_after_utc,
         reference=issued.reference,
     )
+
+
+def revoked_at(connection: Connection, connector: str) -> datetime | None:
+    """When a CA last confirmed a revocation; None: never, as far as is kept. Reads only."""
+    found: datetime | None = connection.execute(_REVOKED_AT, {"connector": connector}).scalar()
+    return found
 
 
 def holder_of(connection: Connection, certificate: bytes, serial: int) -> Transaction | None:

@@ -76,6 +76,7 @@ class _Kept:
     """What is known of one CA's CRL: `detail` is why there is none, or no newer one, since the last attempt."""
 
     crl: Crl | None = None
+    asked_at: datetime | None = None
     ask_again_at: datetime | None = None
     detail: str = ""
     fetch: asyncio.Task[None] | None = None
@@ -89,8 +90,10 @@ class Crls:
         self._metrics = metrics
         self._kept: dict[str, _Kept] = {}
 
-    async def current(self, backend: Backend) -> Crl:
+    async def current(self, backend: Backend, since: datetime | None = None) -> Crl:
         """The CA's CRL as of now. Whoever asks while it is fetched waits for the same answer.
+
+        `since`: something was revoked then; what was asked for before does not do.
 
         Raises:
             Unavailable: there is none to rely on, and the CA cannot be asked now, or never gives any.
@@ -98,7 +101,7 @@ class Crls:
         if not backend.can(Capability.CRL):
             raise Unavailable(f"{backend.name} cannot give its CRL")
         kept = self._kept.setdefault(backend.name, _Kept())
-        if kept.fetch is None and self._is_due(kept):
+        if kept.fetch is None and self._is_due(kept, since):
             kept.fetch = asyncio.create_task(self._fetch(backend, kept))
         if kept.fetch is not None:
             await asyncio.shield(kept.fetch)  # who asked first may go; the others still wait
@@ -106,12 +109,14 @@ class Crls:
             raise Unavailable(kept.detail, retry_after_seconds=int(RETRY.total_seconds()))
         return kept.crl
 
-    def _is_due(self, kept: _Kept) -> bool:
-        now = self._clock.now()
-        return kept.ask_again_at is None or now >= kept.ask_again_at
+    def _is_due(self, kept: _Kept, since: datetime | None) -> bool:
+        if kept.ask_again_at is None or self._clock.now() >= kept.ask_again_at:
+            return True
+        return since is not None and kept.asked_at is not None and kept.asked_at <= since
 
     async def _fetch(self, backend: Backend, kept: _Kept) -> None:
         """Asks the CA; never raises, whatever comes of it is kept."""
+        kept.asked_at = self._clock.now()
         try:
             found = await self._ask(backend, kept.crl)
             kept.crl, kept.detail = found, "its CRL has run out"

@@ -50,6 +50,7 @@ OUTCOMES: dict[Reason, Outcome] = {
     Reason.EXTENSION_NOT_ALLOWED: Outcome(FailInfo.BAD_REQUEST, Text.ALWAYS),
     Reason.USAGE_NOT_ALLOWED: Outcome(FailInfo.BAD_REQUEST, Text.ALWAYS),
     Reason.CA_REFUSED: Outcome(FailInfo.BAD_REQUEST, Text.ALWAYS),
+    Reason.DENIED: Outcome(FailInfo.BAD_REQUEST, Text.ALWAYS),
 }
 
 

@@ -35,7 +35,7 @@ _REASONS: Mapping[Reason, Meaning] = {
     ),
     Reason.SIGNER_CANNOT_RECEIVE: Meaning(
         "The message is signed by a key to which no reply can be sealed.",
-        "Give the device an RSA key.",
+        "Give the device an RSA key; or, where it presents a challenge that cannot be guessed, set `password_recipient`.",
     ),
     Reason.MESSAGE_TYPE_NOT_SUPPORTED: Meaning(
         "The messageType is no request of SCEP.",
@@ -90,6 +90,10 @@ _REASONS: Mapping[Reason, Meaning] = {
     Reason.CA_REFUSED: Meaning(
         "The CA said no; the detail has its words.",
         "Look at the CA for the rule that refused, and have the device enrol anew once it is corrected.",
+    ),
+    Reason.DENIED: Meaning(
+        "A person said no: an approver, or whoever gave the request up.",
+        "`scep-ra transactions show` says who and why. The device may enrol anew, and is asked about anew.",
     ),
 }
 

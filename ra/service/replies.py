@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from connectors.api import Rejection
 from ra.errors import Reason, Refused
 from ra.journal.database import Journal
 from ra.journal.records import Transaction
@@ -34,7 +35,8 @@ def tell(endpoint: Endpoint, transaction: Transaction) -> Told:
         chain = transaction.chain if endpoint.profile.include_chain else ()
         return Told(reply=Issuance(certificates=(transaction.certificate, *chain)))
     if transaction.state is State.REJECTED:
-        raise Refused(Reason.CA_REFUSED, transaction.detail or "")
+        reason = Reason.CA_REFUSED if transaction.reason in set(Rejection) else Reason.DENIED
+        raise Refused(reason, transaction.detail or "")
     if transaction.state in FINAL or transaction.state is State.REVOKING:
         raise Refused(Reason.TRANSACTION_CLOSED, f"the transaction is {transaction.state}")
     return Told(reply=Deferral(), detail=f"{transaction.state}: {transaction.detail or 'in hand'}")

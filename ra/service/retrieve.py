@@ -12,17 +12,17 @@ from cryptography import x509
 
 from connectors.api import Capability
 from ra.errors import Misconfigured, Reason, Refused, Unavailable
-from ra.journal.certificates import Held, held
+from ra.journal.certificates import Held, held, revoked_at
 from ra.journal.database import Journal
 from ra.journal.states import State
 from ra.policy.profile import Profile
 from ra.scep.certificate import is_issued_by
-from ra.scep.messages import CertQuery, CrlDelivery, Issuance, Outer
+from ra.scep.messages import CertQuery, CrlDelivery, Issuance, Outer, SignerCertificate
 from ra.scep.names import MessageType
 from ra.scep.x509 import same_name
 from ra.service.asking import ask
 from ra.service.backend import Backend
-from ra.service.crls import Crls
+from ra.service.crls import Crl, Crls
 from ra.service.endpoint import Endpoint
 from ra.service.gate import Overloaded
 from ra.service.ports import Clock, Metrics
@@ -70,13 +70,12 @@ class Retrieval:
         if not (profile.get_crl if kind is MessageType.GET_CRL else profile.get_cert != "off"):
             raise Refused(Reason.CERTIFICATE_UNKNOWN, f"{kind.name} is switched off")
         serial = outer.signer.certificate_id.serial
-        known = await self._held(endpoint.backend, serial)
-        own = next((each for each in known if each.certificate == outer.signer.der), None)
-        if own is None or own.profile != profile.name:
-            raise Refused(Reason.CERTIFICATE_UNKNOWN, "the signer holds no certificate of this profile")
+        backend, own = await self._own(endpoint, outer.signer)
+        if own.profile != profile.name:
+            raise Refused(Reason.CERTIFICATE_UNKNOWN, f"the signer's certificate is of the profile {own.profile!r}")
         if own.state is not State.RELEASED or not _is_in_force(own, self._clock.now()):
             raise Refused(Reason.CERTIFICATE_UNKNOWN, f"the signer's certificate is {own.state}, or not in force")
-        await self._insist_on_no_revocation(endpoint.backend, serial)
+        await self._insist_on_no_revocation(backend, serial)
 
     async def retrieve(self, endpoint: Endpoint, query: CertQuery) -> Told:
         """What is asked for, once the query is admitted.
@@ -85,25 +84,38 @@ class Retrieval:
             Refused: there is no such thing.
             Unavailable: the CA has to be asked, and cannot be asked now.
         """
-        backend = endpoint.backend
-        issuer = x509.load_der_x509_certificate(backend.ca_chain[0]).subject.public_bytes()
-        if not same_name(query.issuer, issuer):
+        backend = next((each for each in endpoint.issuers if same_name(query.issuer, _name_of(each))), None)
+        if backend is None:
             raise Refused(Reason.CERTIFICATE_UNKNOWN, "the query names another issuer")
         if query.outer.header.message_type is MessageType.GET_CRL:
-            # §4.6.1: "The PKCS #7 contains the most recent CRL" and nothing else.
-            return Told(reply=CrlDelivery(crl=(await self._crls.current(backend)).der))
-        certificate, chain = await self._find(endpoint, query.serial)
+            # §4.6.1: "only the most recent CRL"
+            return Told(reply=CrlDelivery(crl=(await self._crl(backend)).der))
+        certificate, chain = await self._find(endpoint.profile, backend, query.serial)
         return Told(reply=Issuance(certificates=(certificate, *(chain if endpoint.profile.include_chain else ()))))
 
-    async def _find(self, endpoint: Endpoint, serial: int) -> tuple[bytes, tuple[bytes, ...]]:
+    async def _own(self, endpoint: Endpoint, signer: SignerCertificate) -> tuple[Backend, Held]:
+        """The signer's certificate as the journal keeps it, and the CA that issued it: the profile's, or one before."""
+        for backend in endpoint.issuers:
+            for each in await self._held(backend, signer.certificate_id.serial):
+                if each.certificate == signer.der:
+                    return backend, each
+        raise Refused(Reason.CERTIFICATE_UNKNOWN, "the signer's certificate is none that was issued for this profile")
+
+    async def _crl(self, backend: Backend) -> Crl:
+        """The CA's CRL, not older than what the journal knows to be revoked."""
+        if not backend.can(Capability.CRL):
+            raise Refused(Reason.CERTIFICATE_UNKNOWN, f"{backend.name} cannot give a CRL")
+        since = await self._journal.read(lambda c: revoked_at(c, backend.name))
+        return await self._crls.current(backend, since=since)
+
+    async def _find(self, profile: Profile, backend: Backend, serial: int) -> tuple[bytes, tuple[bytes, ...]]:
         """A certificate of that serial number, and its chain: the journal's, or else the CA's where it may be that."""
-        profile, backend = endpoint.profile, endpoint.backend
         known = await self._held(backend, serial)
         for each in known:
             if each.state is State.RELEASED and (profile.get_cert == "any" or each.profile == profile.name):
                 return each.certificate, each.chain
         # What the journal keeps and does not release must not come by way of the CA either.
-        if known or profile.get_cert != "any":
+        if known or profile.get_cert != "any" or not backend.can(Capability.GET_CERTIFICATE):
             raise Refused(Reason.CERTIFICATE_UNKNOWN, "no such certificate may be handed out")
         found = await self._look_up(backend, serial)
         if found is None:
@@ -131,9 +143,13 @@ class Retrieval:
         """The CA may have revoked what the journal knows nothing of; one without CRLs is believed to have not."""
         if not backend.can(Capability.CRL):
             return
-        crl = await self._crls.current(backend)
+        crl = await self._crl(backend)
         if crl.revocation(serial) is not None:
             raise Refused(Reason.CERTIFICATE_UNKNOWN, "the signer's certificate is revoked")
+
+
+def _name_of(backend: Backend) -> bytes:
+    return x509.load_der_x509_certificate(backend.ca_chain[0]).subject.public_bytes()
 
 
 def _is_in_force(own: Held, now: datetime) -> bool:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ra.scep.names import MessageType, Operation
+from ra.policy.profile import Profile
+from ra.scep.names import Operation
 
 OPERATIONS = (Operation.GET_CA_CAPS, Operation.GET_CA_CERT, Operation.GET_CA_CERT_CHAIN, Operation.PKI_OPERATION)
-MESSAGE_TYPES = {
-    MessageType.PKCS_REQ: "PKCSReq",
-    MessageType.RENEWAL_REQ: "RenewalReq",
-    MessageType.CERT_POLL: "CertPoll",
-}
+MESSAGE_TYPES = ("PKCSReq", "RenewalReq", "CertPoll")
+"""Of every profile; whether there is more depends on the profiles."""
+
+
+def operations(*, has_next_ca: bool) -> list[str]:
+    """What is answered over HTTP."""
+    served = [each.value for each in OPERATIONS]
+    return served + [Operation.GET_NEXT_CA_CERT.value] * has_next_ca
+
+
+def message_types(profiles: Iterable[Profile]) -> list[str]:
+    """The messages that one of these profiles at least answers."""
+    served = list(profiles)
+    asked = {"GetCert": any(each.get_cert != "off" for each in served), "GetCRL": any(each.get_crl for each in served)}
+    return [*MESSAGE_TYPES, *(name for name, is_served in asked.items() if is_served)]
+
 
 FEATURES = (
     "several profiles, each with its own CA, challenge and rules, selected by path or ca_id",
@@ -43,8 +56,8 @@ class Mdm:
 
 MDM = {
     "microsoft_intune": Mdm(
-        works=False,
-        how="Intune writes a challenge of its own into every request, which this version cannot yet have validated.",
+        works=True,
+        how='With a profile whose challenge is of type "intune", which asks Intune about every request.',
     ),
     "ios_mdm": Mdm(
         works=True,
@@ -60,7 +73,10 @@ MDM = {
 def instructions(url: str) -> dict[str, tuple[str, ...]]:
     """How to set up clients against the SCEP URL of one profile, by kind of client."""
     return {
-        "microsoft_intune": (MDM["microsoft_intune"].how,),
+        "microsoft_intune": (
+            'Give the profile a challenge of type "intune", and the app registration scep_challenge_provider.',
+            f"In Intune's SCEP profile set the SCEP server URL to {url}, and the root certificate to a trusted certificate profile.",
+        ),
         "ios_mdm": (
             f"In the SCEP payload set URL to {url} and Challenge to the profile's challenge.",
             "Set Keysize to 2048 and Key Usage to 5 (signing and encryption); leave CAFingerprint empty or set it to the CA's.",
@@ -77,7 +93,7 @@ def instructions(url: str) -> dict[str, tuple[str, ...]]:
             "pki --gen --type rsa --size 2048 --outform pem > key.pem",
             "trust='--cacert-enc ra.crt --cacert-sig ca.crt'",
             f"pki --scep --url {url} --password CHALLENGE --dn CN=device --in key.pem $trust --outform pem > certificate.pem",
-            '# Up to 5.9.10 (Debian 12): add --cipher des3, and give the profile legacy = ["3des"].',
+            '# Up to 5.9.10 (Debian 12): give the profile preset = "strongswan-old".',
         ),
         "certmonger": (
             f"getcert add-scep-ca -c scep-ra -u {url}",

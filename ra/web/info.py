@@ -88,8 +88,8 @@ def info_router(services: Services, reports: Recent[HealthReport], callers: Call
         return InfoModel(
             version=services.version,
             status=(await reports.get()).status,
-            supported_operations=[each.value for each in guidance.OPERATIONS],
-            supported_message_types=list(guidance.MESSAGE_TYPES.values()),
+            supported_operations=await _operations(services),
+            supported_message_types=_message_types(services),
             features=list(guidance.FEATURES),
             security=list(guidance.SECURITY),
             mdm_compatibility={name: MdmModel(works=each.works, how=each.how) for name, each in guidance.MDM.items()},
@@ -111,11 +111,20 @@ def info_router(services: Services, reports: Recent[HealthReport], callers: Call
 
 async def _configuration(services: Services) -> ConfigurationModel:
     return ConfigurationModel(
-        supported_operations=[each.value for each in guidance.OPERATIONS],
-        supported_message_types=list(guidance.MESSAGE_TYPES.values()),
+        supported_operations=await _operations(services),
+        supported_message_types=_message_types(services),
         debug=services.debug,
         profiles=[await _profile(each, services) for each in services.directory],
     )
+
+
+async def _operations(services: Services) -> list[str]:
+    following = [await services.next_ca(each) for each in services.directory]
+    return guidance.operations(has_next_ca=any(each is not None for each in following))
+
+
+def _message_types(services: Services) -> list[str]:
+    return guidance.message_types(each.profile for each in services.directory)
 
 
 async def _profile(endpoint: Endpoint, services: Services) -> ProfileModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,7 @@ async def test_who_holds_no_certificate_is_told_the_same_before_anything_is_open
     answer = await served.ra.answer(garbage)
 
     assert NOT_FOUND == stranger.open(answer.body)
-    assert "holds no certificate" in answer.detail
+    assert "none that was issued for this profile" in answer.detail
     assert NOT_FOUND == await served.get_cert(served.own.serial_number, stranger)
     assert NOT_FOUND == await served.get_crl(stranger)
 
@@ -191,6 +191,44 @@ async def test_what_was_revoked_here_opens_nothing_and_is_not_found(served: Serv
 
     assert NOT_FOUND == await served.get_cert(certificate.serial_number, neighbour)
     assert NOT_FOUND == await served.get_cert(certificate.serial_number)
+
+
+async def test_what_was_revoked_here_is_on_the_crl_at_once(served: Served) -> None:
+    neighbour = Device(subject="CN=neighbour")
+    serial = (await served.enrol(neighbour)).serial_number
+    assert isinstance(await served.get_crl(), replies.Success)
+    row = next(each for each in await served.ra.transactions() if each.serial == f"{serial:x}")
+    now, why = served.ra.clock.now(), RevocationReason.KEY_COMPROMISE
+    revoking = await served.ra.journal.write(lambda c: settle.revoke(c, row, why, "", now, who="operator"))
+    await served.ra.journal.write(lambda c: settle.revoked(c, revoking, now))
+    served.ca.published = sign_crl(CA, [serial])
+    served.ra.clock.advance(timedelta(seconds=1))
+
+    result = await served.get_crl()
+
+    assert isinstance(result, replies.Success)
+    assert result.crl is not None
+    assert served.ca.published == result.crl.public_bytes(Encoding.DER)
+    assert 2 == served.ca.crls_asked
+
+
+async def test_a_certificate_of_the_ca_before_asks_for_its_own_and_for_that_cas_crl(served: Served) -> None:
+    connector = PublishingCa(OTHER_CA)
+    now = backend(connector, OTHER_CA, served.ra.clock)
+    before = served.ra.endpoint.backend
+    served.ra.endpoint = replace(served.ra.endpoint, backend=replace(now, name="other"), renews_from=(before,))
+
+    about = issuer_and_serial(CA.certificate, served.own.serial_number)
+
+    crl, own = [
+        served.device.open((await served.ra.answer(served.device.message(served.ra.ca, kind, about))).body)
+        for kind in (MessageType.GET_CRL, MessageType.GET_CERT)
+    ]
+
+    assert isinstance(crl, replies.Success)
+    assert isinstance(own, replies.Success)
+    assert (served.own,) == own.certificates
+    assert 0 == connector.crls_asked
 
 
 async def test_where_the_crl_cannot_be_had_the_device_is_told_to_come_back(served: Served) -> None:

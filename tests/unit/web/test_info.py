@@ -41,7 +41,7 @@ def test_info_claims_no_capability_that_is_not_announced() -> None:
 
     assert ("GetNextCACert" in info["supported_operations"]) == (Capability.GET_NEXT_CA_CERT in announced)
     assert Capability.RENEWAL not in announced
-    assert info["mdm_compatibility"]["microsoft_intune"]["works"] is False
+    assert info["mdm_compatibility"]["microsoft_intune"]["works"] is True
 
 
 def test_info_has_live_statistics() -> None:
