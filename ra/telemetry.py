@@ -90,6 +90,12 @@ CONNECTOR_SECONDS = Metric(
     labels=("connector", "operation", "outcome"),
     buckets=_SECONDS,
 )
+VALIDATOR_SECONDS = Metric(
+    name="scep_ra_validator_seconds",
+    help="What a challenge validator asked somebody else for, how that ended, and how long it took",
+    labels=("validator", "operation", "outcome"),
+    buckets=_SECONDS,
+)
 GATE_IN_USE = Metric(
     name="scep_ra_connector_requests_in_flight", help="Requests that a CA is working on", labels=("connector",)
 )
@@ -134,6 +140,7 @@ METRICS = (
     QUIRKS,
     NOTIFICATIONS,
     CONNECTOR_SECONDS,
+    VALIDATOR_SECONDS,
     GATE_IN_USE,
     GATE_WAITING,
     GATE_OPEN,
@@ -161,6 +168,7 @@ class PrometheusMetrics:
         self._answered = self._counter(ANSWERED)
         self._answer_seconds = self._histogram(ANSWER_SECONDS)
         self._connector_seconds = self._histogram(CONNECTOR_SECONDS)
+        self._validator_seconds = self._histogram(VALIDATOR_SECONDS)
         self._http_requests = self._counter(HTTP_REQUESTS)
         self._alarms = self._counter(ALARMS)
         self._connector_failures = self._counter(CONNECTOR_FAILURES)
@@ -191,6 +199,10 @@ class PrometheusMetrics:
     def connector_called(self, connector: str, operation: str, outcome: str, seconds: float) -> None:
         """What `connectors.api.Services.observe` is told; `operation` and `outcome` are from small fixed sets of words."""
         self._connector_seconds.labels(connector, operation, outcome).observe(seconds)
+
+    def validator_called(self, validator: str, operation: str, outcome: str, seconds: float) -> None:
+        """What `ra.challenge.api.Services.observe` is told; `operation` and `outcome` are from small fixed sets of words."""
+        self._validator_seconds.labels(validator, operation, outcome).observe(seconds)
 
     def legacy_used(self, profile: str, algorithm: str) -> None:
         self._legacy.labels(profile, algorithm).inc()

@@ -89,6 +89,7 @@ async def connect_validator(
         report=partial(_log_report, name),
         one_time=one_time,
         sleep=surroundings.clock.sleep,
+        observe=partial(surroundings.metrics.validator_called, name),
         reached=surroundings.reached,
     )
     with naming(table):

@@ -83,10 +83,18 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deny:
-    """A no. `detail` is for the operator and names no secret; `alarm` marks what looks like an attack."""
+    """A no.
+
+    Attributes:
+        detail: for the operator; names no secret.
+        alarm: it looks like an attack.
+        granted: what others had said yes with before, where all were needed; whoever of them wants to be told what
+            became of the request is told that it was refused.
+    """
 
     detail: str
     alarm: bool = False
+    granted: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +143,10 @@ def _unreported(_sentence: str) -> None:
     """Nobody reads a log."""
 
 
+def _unobserved(_operation: str, _outcome: str, _seconds: float) -> None:
+    """Nobody measures."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """What a validator is given.
@@ -149,6 +161,7 @@ class Services:
         one_time: the one-time secrets that were minted; none can be looked up before the journal is open.
         sleep: waits so many seconds.
         entropy: that many random bytes.
+        observe: told of every call of somebody else: operation, outcome (a status or an error's name), seconds.
         reached: told what is about to happen, or has just happened, where a crash would matter.
     """
 
@@ -161,6 +174,7 @@ class Services:
     one_time: OneTimeSecrets = field(default_factory=KeptSecrets)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     entropy: Callable[[int], bytes] = os.urandom
+    observe: Callable[[str, str, float], None] = _unobserved
     reached: Callable[[str], None] = _unwatched
 
 

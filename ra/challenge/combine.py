@@ -167,12 +167,12 @@ class AllOf(_Combination):
         for member in self.members:
             match await member.check(attempt):
                 case Deny() as denied:
-                    return denied
+                    return _with_granted(denied, grants)
                 case Unavailable() as unavailable:
                     away.append(unavailable)
                 case Grant() as grant:
                     grants.append(grant)
-        return _unavailable(away, max) if away else _merged(grants)
+        return _unavailable(away, max) if away else _agreed(grants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,28 +219,37 @@ def _unavailable(verdicts: Sequence[Unavailable], choose: Callable[[list[int]], 
     )
 
 
-def _merged(grants: Sequence[Grant]) -> Verdict:
+def _with_granted(denied: Deny, grants: Sequence[Grant]) -> Deny:
+    """Who has let a request in, and wants to be told of it, hears that somebody else did not."""
+    return replace(denied, granted=_merged(grants)) if any(grant.notify for grant in grants) else denied
+
+
+def _agreed(grants: Sequence[Grant]) -> Verdict:
     """One Grant of several: they must not contradict each other, and one commit spends one secret."""
-    attributes: dict[str, str] = {}
+    said: dict[str, str] = {}
     for grant in grants:
         for key, value in grant.attributes.items():
-            if attributes.setdefault(key, value) != value:
-                return Deny(detail=f"the validators disagree on {key!r}")
-    sids = {grant.sid for grant in grants if grant.sid is not None}
-    if len(sids) > 1:
-        return Deny(detail="the validators disagree on the SID")
+            if said.setdefault(key, value) != value:
+                return _with_granted(Deny(detail=f"the validators disagree on {key!r}"), grants)
+    if len({grant.sid for grant in grants if grant.sid is not None}) > 1:
+        return _with_granted(Deny(detail="the validators disagree on the SID"), grants)
+    if sum(grant.spend is not None for grant in grants) > 1:
+        return _with_granted(Deny(detail="more than one validator has a one-time secret to spend"), grants)
+    return _merged(grants)
+
+
+def _merged(grants: Sequence[Grant]) -> Grant:
     wishes = [grant.validity for grant in grants if grant.validity is not None]
     spends = [grant.spend for grant in grants if grant.spend is not None]
-    if len(spends) > 1:
-        return Deny(detail="more than one validator has a one-time secret to spend")
     return Grant(
         method="+".join(grant.method for grant in grants),
         label="+".join(grant.label for grant in grants),
-        attributes=attributes,
+        attributes={key: value for grant in grants for key, value in grant.attributes.items()},
         spend=spends[0] if spends else None,
         notify=tuple(each for grant in grants for each in grant.notify),
         needs_approval=any(grant.needs_approval for grant in grants),
         is_strong=any(grant.is_strong for grant in grants),
+        strips_sid=any(grant.strips_sid for grant in grants),
         validity=min(wishes, default=None),
-        sid=next(iter(sids), None),
+        sid=next((grant.sid for grant in grants if grant.sid is not None), None),
     )

@@ -19,10 +19,18 @@ def open_transport(options: TransportOptions, services: Services, **how: Any) ->
     Raises:
         connectors.api.Misconfigured: a file is missing, or they do not go together.
     """
-    given = TransportServices(
-        name=services.name, directory=services.directory, now=services.now, read_secret=services.read_secret
+    return Transport(options, transport_services(services), **how)
+
+
+def transport_services(services: Services) -> TransportServices:
+    """What a transport is given on behalf of a validator."""
+    return TransportServices(
+        name=services.name,
+        directory=services.directory,
+        now=services.now,
+        read_secret=services.read_secret,
+        observe=services.observe,
     )
-    return Transport(options, given, **how)
 
 
 def unavailable(error: ConnectorError, otherwise_seconds: int = 30) -> Unavailable:

@@ -83,6 +83,8 @@ def decide(
     Raises:
         Refused: a rule says no.
     """
+    if grant.strips_sid:
+        profile = replace(profile, allow_sid_extension=False)
     strict = (
         profile
         if explicit_contents
@@ -90,14 +92,15 @@ def decide(
     )
     _check_grant(enrolment, grant, profile)
     _check_reply(enrolment, grant, profile)
-    sid = _found_sid(enrolment.csr, grant, profile, explicit_contents=explicit_contents)
+    judged = _without_sid(enrolment) if grant.strips_sid and explicit_contents else enrolment
+    sid = _found_sid(judged.csr, grant, profile, explicit_contents=explicit_contents)
     if sid is not None:
         strict = replace(strict, allow_sid_extension=True)  # to ask for what it gets anyway is no fault
     for rule in RULES:
-        rule(enrolment, strict)
+        rule(judged, strict)
     return Decision(
         csr=enrolment.csr.der,
-        contents=_contents(enrolment.csr, profile, grant.validity if explicit_validity else None, sid),
+        contents=_contents(judged.csr, profile, grant.validity if explicit_validity else None, sid),
         grant=grant,
         profile=profile.name,
         decided_at=now,
@@ -155,6 +158,11 @@ def _check_grant(enrolment: Enrolment, grant: Grant, profile: Profile) -> None:
         raise Refused(Reason.CHALLENGE_REFUSED, "nothing granted this request, and a challenge is required")
     if profile.signer_key == "same" and grant.method != "renewal" and enrolment.outer.signer.spki != enrolment.csr.spki:
         raise Refused(Reason.SIGNER_KEY_DIFFERS)
+
+
+def _without_sid(enrolment: Enrolment) -> Enrolment:
+    kept = tuple(each for each in enrolment.csr.extensions if each.oid != SID_EXTENSION)
+    return replace(enrolment, csr=replace(enrolment.csr, extensions=kept))
 
 
 def _check_reply(enrolment: Enrolment, grant: Grant, profile: Profile) -> None:

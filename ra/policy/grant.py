@@ -48,6 +48,8 @@ class Grant:
         is_strong: the challenge that was presented cannot be guessed (128 bits of entropy), so that a reply may be sealed
             with it.
         needs_approval: a person decides before the CA is asked.
+        strips_sid: whoever let the request in has not looked at its Microsoft SID extension, and devices that send one are
+            to be served all the same: it is left out, whatever the profile says of it.
         validity: how long the certificate is wanted to be valid, by whoever manages the device; never longer than the
             profile allows.
         sid: the Microsoft security identifier of the device's account, `S-1-…`, where the validator knows it.
@@ -60,5 +62,6 @@ class Grant:
     notify: tuple[Notify, ...] = ()
     needs_approval: bool = False
     is_strong: bool = False
+    strips_sid: bool = False
     validity: timedelta | None = None
     sid: str | None = None

@@ -169,7 +169,8 @@ class Profile:
     through only where the challenge vouches for it, as Intune does."""
 
     allow_sid_extension: bool = False
-    """Whether the extension 1.3.6.1.4.1.311.25.2 is let through. Intune does not vouch for it."""
+    """Whether the extension 1.3.6.1.4.1.311.25.2 is let through. What Intune has let in never keeps it: Intune does not
+    vouch for it."""
 
     sid_from_challenge: bool = False
     """Whether the SID of the account that the challenge has found, as a `directory` does, goes into the extension

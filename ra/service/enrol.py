@@ -94,8 +94,11 @@ class Enrolments:
         match await self._ask(endpoint.validator, attempt):
             case Grant() as grant:
                 return grant
-            case Deny(detail=detail, alarm=alarm):
-                raise _denied(detail, waived, alarm=alarm)
+            case Deny() as deny:
+                error = _denied(deny.detail, waived, alarm=deny.alarm)
+                if isinstance(error, Refused) and deny.granted is not None:
+                    await self._record_refusal(endpoint, request, deny.granted, error)
+                raise error
             case NotNow(detail=detail, retry_after_seconds=seconds):
                 raise Unavailable(detail, seconds)
 

@@ -22,7 +22,6 @@ from functools import partial
 
 import structlog
 
-from connectors.api import Services as TransportServices
 from ra.challenge.api import Accepted, Attempt, Certificates, Deny, Errand, Receipt, Services, Unavailable, Verdict
 from ra.challenge.intune.actions import failure, success, validation
 from ra.challenge.intune.answers import CodeAnswer
@@ -34,6 +33,7 @@ from ra.challenge.intune.options import Options
 from ra.challenge.intune.revocation import Revoker
 from ra.challenge.intune.session import Request, Session
 from ra.challenge.intune.validity import wished_validity
+from ra.challenge.remote import transport_services
 from ra.errors import Unavailable as NotNow
 from ra.journal.records import Notice, Occasion
 from ra.policy.grant import Grant, Notify
@@ -83,6 +83,7 @@ class Intune:
             method=self._services.name,
             label=own.tenant,
             notify=(notify,),
+            strips_sid=True,  # Intune compares the names with those of its profile, and this extension with nothing
             validity=wished_validity(attempt.csr.pairs),
         )
         self._kept.keep(attempt, grant, self._services.now())
@@ -126,9 +127,7 @@ async def connect(options: Options, services: Services) -> Intune:
     Raises:
         ConnectorError: a file is missing, or does not do.
     """
-    own = TransportServices(
-        name=services.name, directory=services.directory, now=services.now, read_secret=services.read_secret
-    )
+    own = transport_services(services)
     credential = credential_of(options.credential, str(options.client_id), own)
     if warning := expiry_warning(credential, services.now()):
         services.warn(warning)

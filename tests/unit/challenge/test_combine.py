@@ -80,6 +80,33 @@ def combined(kind: str, *answers: Verdict | Exception) -> Verdict:
     return ask(COMBINATIONS[kind](members))
 
 
+def told_of_a_refusal(*answers: Verdict) -> tuple[str, ...]:
+    """Who is to hear that somebody else has refused what he had let in."""
+    members = tuple(
+        Checked(name, Told(answer, Accepted()), Log()) for name, answer in zip("abc", answers, strict=False)
+    )
+    verdict = ask(AllOf(members))
+    assert isinstance(verdict, Deny)
+    return tuple(each.validator for each in verdict.granted.notify) if verdict.granted else ()
+
+
+@pytest.mark.parametrize(
+    ("answers", "names"),
+    [
+        ((TELL_ME, NO), ("a",)),
+        ((YES, TELL_ME, NO), ("b",)),
+        ((TELL_ME, TELL_ME, NO), ("a", "b")),
+        ((NO, TELL_ME), ()),
+        ((YES, NO), ()),
+        ((replace(TELL_ME, attributes={"serial": "1"}), replace(YES, attributes={"serial": "2"})), ("a",)),
+    ],
+)
+def test_who_had_let_a_request_in_is_told_that_another_refused_it(
+    answers: tuple[Verdict, ...], names: tuple[str, ...]
+) -> None:
+    assert names == told_of_a_refusal(*answers)
+
+
 # ---------------------------------------------------------------- the guard
 
 

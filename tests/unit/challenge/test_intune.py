@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from cryptography.hazmat.primitives import hashes
 from starlette.responses import Response
 
 from connectors.api import Capability, Pending, Rejected, Rejection
+from ra.challenge.api import Deny
 from ra.challenge.api import Unavailable as NotNow
+from ra.challenge.combine import AllOf, Checked
+from ra.challenge.intune import connect
 from ra.challenge.intune.codes import result_of
 from ra.client import replies
 from ra.client.names import FailInfo
@@ -26,7 +30,7 @@ from ra.policy.sid import SID_EXTENSION
 from ra.service.situations import situation_of
 from ra.simulate.intune import FAILURE, SUCCESS, VALIDATE
 from tests.fakes import pki
-from tests.fakes.challenges import attempt
+from tests.fakes.challenges import FakeValidator, attempt
 from tests.fakes.device import Device, pooled_key
 from tests.fakes.intunes import Managed, managed
 from tests.fakes.issuing import IssuingCa
@@ -182,6 +186,18 @@ async def test_one_token_for_each_resource_and_one_discovery_serve_many(here: Ma
     assert 1 == len([path for _, path in here.intune.asked if path.endswith("/endpoints")])
 
 
+async def test_every_call_is_measured(here: Managed) -> None:
+    calls: list[tuple[str, str]] = []
+    services = replace(here.beside.services(), observe=lambda operation, outcome, _: calls.append((operation, outcome)))
+    validator = await connect(here.beside.options(), services)
+    here.intune.codes[VALIDATE].append("Success")
+
+    await validator.check(attempt("a challenge"))
+
+    await validator.aclose()
+    assert {("token", "200"), ("discovery", "200"), ("validate", "200")} == set(calls)
+
+
 async def test_a_token_is_replaced_before_its_end(here: Managed) -> None:
     await here.enrol(Device(key=pooled_key(0)))
     here.ra.clock.advance(timedelta(minutes=56))
@@ -267,6 +283,22 @@ async def test_intune_hears_of_a_refusal_by_policy(here: Managed) -> None:
     assert result_of("KEY_NOT_ALLOWED") == told["hResult"]
     assert told["errorDescription"].startswith("KEY_NOT_ALLOWED: RSA-2048")
     assert [] == here.intune.told(SUCCESS)
+
+
+async def test_intune_hears_that_another_challenge_has_refused_what_it_let_in(here: Managed) -> None:
+    asked, device = here.ra.endpoint.validator, Device()
+    other = Checked("list", FakeValidator(Deny(detail="no device of that name")), log_error=lambda *_: None)
+    assert isinstance(asked, Checked)
+    here.ra.endpoint = replace(here.ra.endpoint, validator=AllOf((asked, other)))
+
+    result = await here.enrol(device)
+    await here.deliver()
+
+    (told,) = here.intune.told(FAILURE)
+    assert REFUSED == result
+    assert result_of("CHALLENGE_REFUSED") == told["hResult"]
+    assert told["errorDescription"].endswith("no device of that name")
+    assert [] == await here.ra.transactions()
 
 
 async def test_intune_hears_of_a_refusal_by_the_ca_once(here: Managed, issuing: IssuingCa) -> None:
@@ -393,7 +425,9 @@ async def test_a_shorter_validity_is_granted_and_a_longer_one_is_not(
     assert here.ra.clock.now() + timedelta(days=days) == certificate.not_valid_after_utc
 
 
-@pytest.mark.parametrize("rules", [{"allow_sid_uri": True, "privileged_extensions": "strip"}])
+@pytest.mark.parametrize(
+    "rules", [{"allow_sid_uri": True}, {"allow_sid_uri": True, "allow_sid_extension": True}], ids=["usual", "allowed"]
+)
 async def test_the_sid_that_intune_has_validated_is_kept_and_the_one_that_it_has_not_is_left_out(here: Managed) -> None:
     device, names = Device(), (f"uri:{SID_URI}",)
     extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(SID_EXTENSION), SID_EXTENSION_VALUE)

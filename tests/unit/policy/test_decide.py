@@ -15,7 +15,7 @@ from ra.policy.decide import Decision, decide, freeze, requested_names_digest, t
 from ra.policy.grant import Grant
 from ra.policy.profile import EXTENDED_KEY_USAGES, Profile
 from ra.policy.sid import SID_EXTENSION
-from ra.scep.csr import SubjectAttribute
+from ra.scep.csr import RequestedExtension, SubjectAttribute
 from tests.fakes.csrs import common_name, csr, ec_key, enrolment, extension, rsa_key, san, spki, subject
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -185,6 +185,33 @@ def test_a_certificate_never_has_another_sid_than_the_one_found(
 
     let_through = SID if asks and allowing else None
     assert (found if found and naming else let_through) == sid
+
+
+UNREADABLE = (extension(SID_EXTENSION, b"\x05\x00"),)
+
+
+@pytest.mark.parametrize("extensions", [(extension(SID_EXTENSION, SID_VALUE),), UNREADABLE], ids=["readable", "not"])
+@pytest.mark.parametrize("options", [{}, {"allow_sid_extension": True}], ids=["usual", "allowed"])
+def test_a_sid_that_nobody_has_looked_at_is_left_out_where_the_grant_says_so(
+    extensions: tuple[RequestedExtension, ...], options: dict[str, Any]
+) -> None:
+    request, grant = enrolment(csr(extensions=extensions)), replace(GRANT, strips_sid=True)
+
+    decision = decide(request, grant, profile(**options), NOW)
+    with pytest.raises(Refused) as refusal:
+        decide(request, grant, profile(**options), NOW, explicit_contents=False)
+
+    assert decision.contents.sid is None
+    assert Reason.EXTENSION_NOT_ALLOWED is refusal.value.reason  # such a connector would copy it
+
+
+def test_no_other_wish_for_power_is_left_out_with_a_sid() -> None:
+    request = enrolment(csr(extensions=(extension(SID_EXTENSION, SID_VALUE),), basic_constraints_ca=True))
+
+    with pytest.raises(Refused) as refusal:
+        decide(request, replace(GRANT, strips_sid=True), profile(), NOW)
+
+    assert "CA:TRUE" in str(refusal.value.detail)
 
 
 def test_what_a_connector_would_copy_and_we_would_leave_out_is_refused() -> None:
