@@ -233,10 +233,12 @@ class Revocation(Enum):
 class Certificates(Protocol):
     """The certificates of the requests that one validator has let in."""
 
-    async def revoke(self, serial: str, why: str) -> Revocation:
+    async def revoke(self, serial: str, why: str, issuer: str | None = None) -> Revocation:
         """Has a certificate revoked; asking again does no harm.
 
-        `serial` is in hex, with or without leading zeros and colons, or decimal: as whoever asks has kept it.
+        `serial` is in hex, with or without leading zeros and colons, or decimal: as whoever asks has kept it. `issuer` is
+        what he calls its CA, its common name or a text around it: a serial number that is so short that another CA may
+        well have it too means nothing under another name.
 
         Raises:
             Unavailable: the journal cannot be asked.

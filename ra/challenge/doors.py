@@ -10,7 +10,7 @@ import hmac
 from base64 import b64decode
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import Annotated, Literal, Self
@@ -92,14 +92,15 @@ class DoorOptions(BaseModel):
     """The header in which the proxy hands it on: as RFC 9440 has it, as base64 of the DER, or as PEM that is URL-encoded
     (nginx's `$ssl_client_escaped_cert`). The proxy must remove the header from what clients send."""
     proxies: tuple[IPvAnyNetwork, ...] = ()
-    """The addresses from which that header is believed, such as "10.0.0.5/32"."""
+    """The addresses from which that header is believed, such as "10.0.0.5/32", and X-Forwarded-For beside: without them,
+    everybody behind a proxy has one address, and one who guesses passwords keeps all others out."""
     needs: Literal["any", "both"] = "any"
     """Whether password and certificate are two ways in, or both are needed."""
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:
-        if bool(self.certificates) is not bool(self.proxies):
-            raise ValueError("certificates and proxies belong together: a header is believed from a known proxy alone")
+        if self.certificates and not self.proxies:
+            raise ValueError("certificates need proxies: a header is believed from a known proxy alone")
         if self.needs == "both" and not (self.accounts and self.certificates):
             raise ValueError('needs = "both" wants accounts and certificates')
         if not self.ways:
@@ -114,10 +115,11 @@ class DoorOptions(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """Who was let in; one who is known and may have nothing is `barred`."""
+    """Who was let in; one who is known and may have nothing is `barred`. `address` is where he asks from."""
 
     label: str
     barred: bool = False
+    address: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,18 +169,21 @@ class Door:
 
     def open(self, request: PageRequest) -> Admitted | PageAnswer:
         """Who is asking, or what a stranger is told."""
-        if self._throttle.is_over(request.peer):
+        address = self._address_of(request)
+        if self._throttle.is_over(address):
             wait = ("Retry-After", f"{FAILURES_WITHIN.total_seconds():.0f}")
             return say(429, "Too many wrong credentials from this address; try again later.", "throttled", wait)
-        by_password, by_certificate = self._by_password(request), self._by_certificate(request)
-        if self._options.needs == "both":
-            if by_password is None:
-                return self._stranger(request)
-            return Admitted(label=by_password.label, barred=by_password.barred or by_certificate is None)
-        return by_certificate or by_password or self._stranger(request)
+        admitted = self._admitted(request)
+        return replace(admitted, address=address) if admitted else self._stranger(address)
 
-    def _stranger(self, request: PageRequest) -> PageAnswer:
-        self._throttle.failed(request.peer)
+    def _admitted(self, request: PageRequest) -> Admitted | None:
+        by_password, by_certificate = self._by_password(request), self._by_certificate(request)
+        if self._options.needs == "any":
+            return by_certificate or by_password
+        return by_password and replace(by_password, barred=by_password.barred or by_certificate is None)
+
+    def _stranger(self, address: str) -> PageAnswer:
+        self._throttle.failed(address)
         offered = ("WWW-Authenticate", 'Basic realm="scep-ra", charset="UTF-8"')
         return say(401, "This page needs credentials.", "unauthorised", *[offered] * bool(self._options.accounts))
 
@@ -199,6 +204,17 @@ class Door:
         value = request.header(self._options.certificate_header.lower())
         label = self._certificates.get(_fingerprint(value)) if value else None
         return Admitted(label=label) if label else None
+
+    def _address_of(self, request: PageRequest) -> str:
+        """Where a request comes from: behind known proxies, the last address that is none of theirs."""
+        if not self._is_proxy(request.peer):
+            return request.peer
+        named = ",".join(value for name, value in request.headers if name == "x-forwarded-for").split(",")
+        before = next((each for each in map(str.strip, reversed(named)) if not self._is_proxy(each)), "")
+        try:
+            return str(ip_address(before))
+        except ValueError:
+            return request.peer
 
     def _is_proxy(self, peer: str) -> bool:
         try:
@@ -228,7 +244,7 @@ def _headers(headers: Iterable[HeaderOptions], services: Services) -> list[Crede
     return [
         Credential(
             label=each.label,
-            digest=_digest(_password(each.value, each.label, services).encode("latin-1", "replace")),
+            digest=_digest(_ascii(_password(each.value, each.label, services), each.label)),
             header=each.name.lower(),
         )
         for each in headers
@@ -240,6 +256,13 @@ def _password(reference: str, label: str, services: Services) -> str:
     if len(password) < MIN_PASSWORD:
         raise Misconfigured(f"account {label!r}: at least {MIN_PASSWORD} characters are needed")
     return password
+
+
+def _ascii(value: str, label: str) -> bytes:
+    """What a header can carry."""
+    if not value.isascii():
+        raise Misconfigured(f"account {label!r}: a header can carry nothing but ASCII")
+    return value.encode()
 
 
 def _insist_on_difference(labels: Sequence[str]) -> None:

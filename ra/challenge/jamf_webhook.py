@@ -69,17 +69,17 @@ class _Webhook(_Lenient):
 
 
 class _Event(_Lenient):
-    scep_server_url: str = Field(default="", alias="scepServerUrl", max_length=2000)
-    payload_identifier: str = Field(default="", alias="payloadIdentifier", max_length=2000)
-    device: dict[str, Any] | None = None
-    target_device: dict[str, Any] | None = Field(default=None, alias="targetDevice")
+    scep_server_url: str | None = Field(default=None, alias="scepServerUrl", max_length=2000)
+    payload_identifier: Any = Field(default=None, alias="payloadIdentifier")
+    device: Any = None
+    target_device: Any = Field(default=None, alias="targetDevice")
 
     @property
     def what_for(self) -> str:
         """A device's serial number, where the management says it; else the profile's identifier."""
-        devices = [each for each in (self.device, self.target_device) if each]
-        serials = [each.get("serialNumber") for each in devices if isinstance(each.get("serialNumber"), str)]
-        return str(serials[0]) if serials else self.payload_identifier
+        devices = [each for each in (self.device, self.target_device) if isinstance(each, dict)]
+        named = [*(each.get("serialNumber") for each in devices), self.payload_identifier]
+        return next((each for each in named if isinstance(each, str)), "")
 
 
 class _Letter(_Lenient):
@@ -121,11 +121,11 @@ class JamfWebhook:
         if letter.webhook.webhook_event != EVENT:
             return say(400, f"Only the event {EVENT} is answered here.", "unreadable")
         allowed = self.options.allowed_scep_urls
-        if allowed and letter.event.scep_server_url.rstrip("/") not in {each.rstrip("/") for each in allowed}:
+        if allowed and (letter.event.scep_server_url or "").rstrip("/") not in {each.rstrip("/") for each in allowed}:
             return say(403, "allowed_scep_urls does not name this scepServerUrl.", "barred")
-        return await self._mint(asking, letter.event, request.peer)
+        return await self._mint(asking, letter.event)
 
-    async def _mint(self, asking: Admitted, event: _Event, peer: str) -> PageAnswer:
+    async def _mint(self, asking: Admitted, event: _Event) -> PageAnswer:
         now = self.services.now()
         secret = write_secret(self.services.entropy, LENGTH)
         wanted = NewSecret(
@@ -135,7 +135,7 @@ class JamfWebhook:
             expires_at=now + timedelta(minutes=self.options.ttl_minutes),
         )
         what_for = ascii(event.what_for[:_SHOWN_CHARACTERS])
-        who = f"{asking.label} at {peer} for {what_for}"
+        who = f"{asking.label} at {asking.address} for {what_for}"
         if not await self.services.one_time.mint(wanted, Secret(secret), who, self.options.max_outstanding):
             return say(503, "Too many challenges are unused; try again later.", "full", _RETRY_AFTER)
         return PageAnswer(body=secret.encode("ascii"), outcome="minted", caller=asking.label)

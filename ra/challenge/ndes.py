@@ -112,7 +112,7 @@ class Ndes:
             created_at=now,
             expires_at=now + timedelta(minutes=minutes),
         )
-        most, who = self.options.max_outstanding, f"{asking.label} at {request.peer}"
+        most, who = self.options.max_outstanding, f"{asking.label} at {asking.address}"
         if not await self.services.one_time.mint(wanted, Secret(password), who, most):
             return self._page(_FULL.format(title=_TITLE, minutes=minutes, most=most), "full", asking)
         text = _GIVEN.format(thumbprint=thumbprint(request.ca_certificate), password=password, minutes=minutes)

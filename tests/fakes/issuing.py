@@ -42,6 +42,7 @@ class IssuingCa(NoCapabilities):
         self.revocation: Exception | None = None
         self.revoked: list[tuple[bytes, RevocationReason]] = []
         self.serial_offset = 0
+        self.serial: int | None = None
         self.state: Health | Exception = Health(ready=True, detail="")
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()
@@ -94,7 +95,7 @@ class IssuingCa(NoCapabilities):
         """The certificate for a request, DER; its serial number follows from the idempotency key."""
         builder = (
             x509.CertificateBuilder()
-            .serial_number((request.idempotency_key.int >> 1 | 1) + self.serial_offset)
+            .serial_number(self.serial or (request.idempotency_key.int >> 1 | 1) + self.serial_offset)
             .issuer_name(self._ca.certificate.subject)
             .subject_name(subject_name(request.contents.subject))
             .public_key(load_der_public_key(request.contents.spki))  # type: ignore[arg-type]  # RSA or EC here

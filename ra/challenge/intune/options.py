@@ -14,6 +14,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from connectors.transport import BaseUrl, HttpOptions, SecretReference
 from ra import __version__
 
+MOST_REQUESTS = 500
+"""Revocations that Intune names at once, at most."""
+
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _ASYNC_PATIENCE = timedelta(days=7)
@@ -107,8 +110,8 @@ class RevocationOptions(_Section):
     """Whether Intune is asked for them."""
     interval_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
     """How often it is asked, by whichever process holds the lease."""
-    max_requests: Annotated[int, Field(ge=1, le=500)] = 100
-    """How many it may name at once."""
+    max_requests: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] = 100
+    """How many it may name at once; where none of them is ours, it is asked for 500."""
     unknown: Literal["ignore", "report"] = "ignore"
     """What is said of a certificate that this challenge has not let in: nothing, because another connector may have issued
     it; or that it does not exist."""

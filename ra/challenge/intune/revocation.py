@@ -11,7 +11,7 @@ import structlog
 from ra.challenge.api import Certificates, Revocation, Services
 from ra.challenge.intune.answers import RecordedAnswer, RevocationAnswer, RevocationsAnswer
 from ra.challenge.intune.discovery import Service
-from ra.challenge.intune.options import RevocationOptions
+from ra.challenge.intune.options import MOST_REQUESTS, RevocationOptions
 from ra.challenge.intune.session import Request, Session
 
 API_VERSION = "5019-05-05"
@@ -39,18 +39,21 @@ class Revoker:
         Raises:
             Unavailable: Intune or the journal cannot be asked.
         """
+        most = self.options.max_requests
         for _ in range(_PAGES):
-            asked = await self._download()
+            asked = await self._download(most)
             results = await self._carry_out(asked, certificates)
             if results and not await self._upload(results):
                 self._log("Intune has not recorded what was revoked, and will ask again", count=len(results))
                 return
-            if len(asked) < self.options.max_requests or not results:
+            if len(asked) < most or (not results and most == MOST_REQUESTS):
                 return
+            if not results:  # what is left to others stays in front of what is ours
+                most = MOST_REQUESTS
 
-    async def _download(self) -> tuple[RevocationAnswer, ...]:
+    async def _download(self, most: int) -> tuple[RevocationAnswer, ...]:
         # The filter by issuer is applied after the list is cut, and to another member than its name says: no use.
-        wanted = {"downloadParameters": {"maxRequests": self.options.max_requests, "issuerName": None}}
+        wanted = {"downloadParameters": {"maxRequests": most, "issuerName": None}}
         answer, _ = await self.session.ask(
             _request("revocations", "downloadRevocationRequests", wanted), RevocationsAnswer
         )
@@ -63,13 +66,13 @@ class Revoker:
 
     async def _carry_out(self, asked: Sequence[RevocationAnswer], certificates: Certificates) -> list[dict[str, Any]]:
         """What can be reported of them by now."""
-        standing = {each.request_context: await certificates.revoke(each.serial_number, _WHY) for each in asked}
+        standing = {each.request_context: await _revoke(certificates, each) for each in asked}
         for seconds in _LOOKS_SECONDS:
             waiting = [each for each in asked if standing[each.request_context] is Revocation.UNDER_WAY]
             if not waiting:
                 break
             await self.services.sleep(seconds)
-            standing |= {each.request_context: await certificates.revoke(each.serial_number, _WHY) for each in waiting}
+            standing |= {each.request_context: await _revoke(certificates, each) for each in waiting}
         foreign = [each.serial_number for each in asked if standing[each.request_context] is Revocation.NOT_OURS]
         if foreign:
             self._log("Intune asks for certificates that are not of this challenge", serials=foreign[:20])
@@ -84,6 +87,10 @@ class Revoker:
 
     def _log(self, event: str, **values: Any) -> None:
         structlog.get_logger("ra.challenge.intune").warning(event, validator=self.services.name, **values)
+
+
+async def _revoke(certificates: Certificates, asked: RevocationAnswer) -> Revocation:
+    return await certificates.revoke(asked.serial_number, _WHY, asked.issuer_name)
 
 
 def _said(asked: RevocationAnswer, *, succeeded: bool, code: str, message: str | None = None) -> dict[str, Any]:

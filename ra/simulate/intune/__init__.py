@@ -188,7 +188,10 @@ class SimulatedIntune:
         return PlainTextResponse(self.challenges.mint(Expected(subject=wanted.get("subject"), sans=sans)))
 
     async def _want_revoked(self, request: Request) -> Response:
-        return to_json(200, {"requestContext": self.revocations.ask_for(request.query_params["serial"])})
+        serial = request.query_params["serial"]
+        said = [each for each in self.told(SUCCESS) if each["certificateSerialNumber"].lower() == serial.lower()]
+        echoed = (said[-1]["issuingCertificateAuthority"], said[-1].get("caConfiguration", "")) if said else ()
+        return to_json(200, {"requestContext": self.revocations.ask_for(serial, *echoed)})
 
     async def _show_heard(self, _request: Request) -> Response:
         return to_json(200, [{"action": action, **body} for action, body in self.heard])

@@ -170,6 +170,51 @@ def test_who_tries_too_often_waits_and_others_do_not() -> None:
     assert [Admitted(label="mdm")] * 2 == [somebody_else, later]
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "peer", "address"),
+    [
+        (["203.0.113.9"], PROXY, "203.0.113.9"),
+        (["198.51.100.1, 203.0.113.9"], PROXY, "203.0.113.9"),
+        (["198.51.100.1", "203.0.113.9, 192.0.2.2"], PROXY, "203.0.113.9"),
+        (["2001:DB8::1"], PROXY, "2001:db8::1"),
+        (["192.0.2.2"], PROXY, PROXY),
+        (["203.0.113.9, nonsense"], PROXY, PROXY),
+        ([], PROXY, PROXY),
+        (["203.0.113.9"], STRANGER, STRANGER),
+    ],
+)
+def test_behind_known_proxies_an_address_is_that_of_who_asks(forwarded: list[str], peer: str, address: str) -> None:
+    headers = [("x-forwarded-for", each) for each in forwarded]
+    opened = door(accounts=[ACCOUNT], proxies=["192.0.2.0/28"])
+
+    answer = opened.open(asking(basic("EXAMPLE\\mdm", PASSWORD), *headers, peer=peer))
+
+    assert isinstance(answer, Admitted)
+    assert address == answer.address
+
+
+def test_one_who_guesses_behind_a_known_proxy_does_not_keep_others_out() -> None:
+    opened = door(accounts=[ACCOUNT], proxies=["192.0.2.0/28"])
+    guess, right = basic("EXAMPLE\\mdm", "a guess at the password"), basic("EXAMPLE\\mdm", PASSWORD)
+    for _ in range(FAILURES):
+        opened.open(asking(guess, ("x-forwarded-for", "203.0.113.9"), peer=PROXY))
+
+    guesser = opened.open(asking(right, ("x-forwarded-for", "203.0.113.9"), peer=PROXY))
+    other = opened.open(asking(right, ("x-forwarded-for", "203.0.113.10"), peer=PROXY))
+
+    assert 429 == status(guesser)
+    assert Admitted(label="mdm") == other
+
+
+def test_a_header_that_nobody_can_send_stops_the_start() -> None:
+    with pytest.raises(Misconfigured, match="ASCII"):
+        Door(
+            DoorOptions.model_validate({"accounts": [ACCOUNT]}),
+            (HEADER,),
+            Moving().services(**{"file:key": "ключ от двери двери"}),
+        )
+
+
 def test_no_more_addresses_are_remembered_than_fit() -> None:
     opened = door()
 
@@ -183,8 +228,7 @@ def test_no_more_addresses_are_remembered_than_fit() -> None:
     ("options", "fault"),
     [
         ({}, "nobody could be let in"),
-        ({"accounts": [ACCOUNT], "proxies": ["192.0.2.1"]}, "belong together"),
-        ({**BY_CERTIFICATE, "proxies": []}, "belong together"),
+        ({**BY_CERTIFICATE, "proxies": []}, "certificates need proxies"),
         ({"accounts": [ACCOUNT], "needs": "both"}, "wants accounts and certificates"),
         ({"accounts": [{**ACCOUNT, "user": "a:b"}]}, "user"),
     ],

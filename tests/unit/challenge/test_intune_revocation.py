@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from connectors.api import BackendUnavailable, Capability
@@ -111,6 +112,37 @@ async def test_one_of_another_connector_is_left_to_it(site: Site) -> None:
     assert [State.RELEASED] == await site.states()
 
 
+@pytest.mark.parametrize(
+    ("issuer", "state"),
+    [
+        ("Test CA", State.REVOKED),
+        ("CN=test ca, O=Example", State.REVOKED),
+        ("", State.REVOKED),
+        ("Other CA", State.RELEASED),
+    ],
+)
+async def test_a_short_number_is_another_one_s_under_another_issuer(site: Site, issuer: str, state: State) -> None:
+    site.issuing.serial = 0x1001
+    await site.enrol()
+    site.here.intune.revocations.ask_for("1001", issuer)
+
+    await site.run()
+
+    assert [state] == await site.states()
+    assert [(True, "None")] * (state is State.REVOKED) == site.results
+
+
+async def test_the_simulated_console_names_the_issuer_that_it_was_told(site: Site) -> None:
+    serial = f"{await site.enrol():X}"
+    url = f"{site.here.beside.url}/simulator/revoke"
+
+    async with httpx.AsyncClient() as client:
+        await client.post(url, params={"serial": serial})
+
+    (waiting,) = site.here.intune.revocations.waiting.values()
+    assert "Test CA" == waiting["issuerName"]
+
+
 async def test_one_of_another_challenge_is_left_alone(site: Site) -> None:
     serial = await site.enrol()
     journal, clock = site.here.ra.journal, site.here.beside.clock
@@ -161,7 +193,18 @@ async def test_foreign_ones_in_front_do_not_make_it_ask_for_ever(site: Site) -> 
 
     await site.run(max_requests=2)
 
-    assert 1 == len([path for _, path in site.here.intune.asked if path.endswith("downloadRevocationRequests")])
+    assert 2 == len([path for _, path in site.here.intune.asked if path.endswith("downloadRevocationRequests")])
+
+
+async def test_foreign_ones_in_front_do_not_hide_what_is_ours(site: Site) -> None:
+    for number in range(3):
+        site.here.intune.revocations.ask_for(f"ABCDEF{number}")
+    site.here.intune.revocations.ask_for(f"{await site.enrol():X}")
+
+    await site.run(max_requests=2)
+
+    assert [State.REVOKED] == await site.states()
+    assert [(True, "None")] == site.results
 
 
 async def test_results_that_are_not_recorded_come_again(site: Site) -> None:

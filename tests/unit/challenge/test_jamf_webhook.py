@@ -85,6 +85,8 @@ def test_a_challenge_that_was_never_handed_out_is_denied() -> None:
         ({"device": {"uuid": "1", "serialNumber": "C02X"}}, "'C02X'"),
         ({"targetDevice": {"serialNumber": "C02Y"}, "unknown": [1]}, "'C02Y'"),
         ({"targetDevice": {"serialNumber": 7}}, "'6E9A'"),
+        ({"targetDevice": ["C02Y"], "device": None}, "'6E9A'"),
+        ({"payloadIdentifier": None, "scepServerUrl": None}, "''"),
         ({"device": {"serialNumber": "ü\n" * 100}}, ascii("ü\n" * 32)),
     ],
 )
