@@ -210,7 +210,10 @@ def demands_challenge_on_renewal(validator: Validator) -> bool:
 
 @runtime_checkable
 class Notifier(Protocol):
-    """What a Validator is beside, when its Grants carry `notify`. `notify` may be called concurrently."""
+    """What a Validator is beside, when its Grants carry `notify`. `notify` may be called concurrently.
+
+    One that says `notices_at_once`, 2 at least, is told so many at the same time by each process.
+    """
 
     async def notify(self, notice: Notice) -> Receipt:
         """Tells somebody what became of a request.

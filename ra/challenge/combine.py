@@ -81,6 +81,12 @@ class Checked:
         return isinstance(self.validator, Notifier)
 
     @property
+    def notices_at_once(self) -> int | None:
+        """How many notices it takes at the same time; None where it does not say."""
+        found = getattr(self.validator, "notices_at_once", None)
+        return found if isinstance(found, int) and found > 1 else None
+
+    @property
     def knows_secrets(self) -> bool:
         """Whether it asks for something that a stranger could not know."""
         return bool(getattr(self.validator, "knows_secrets", True))

@@ -65,6 +65,16 @@ KNOWS = (
     .where(transactions.c.profile == bindparam("profile"), transactions.c.signer_key == bindparam("signer_key"))
     .limit(1)
 )
+LAST_AWAITING = (  # the one that fills the list; `due_at` leads to the index
+    select(transactions.c.id)
+    .where(
+        transactions.c.due_at.is_not(None),
+        transactions.c.state == State.AWAITING_APPROVAL,
+        transactions.c.profile == bindparam("profile"),
+    )
+    .offset(bindparam("before"))
+    .limit(1)
+)
 AUTHORISE = insert(transactions).on_conflict_do_nothing().returning(transactions.c.id)
 RETIRE = (
     update(transactions)

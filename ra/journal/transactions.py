@@ -73,6 +73,12 @@ def knows(connection: Connection, profile: str, signer_key: bytes) -> bool:
     return connection.execute(statements.KNOWS, {"profile": profile, "signer_key": signer_key}).first() is not None
 
 
+def await_approval(connection: Connection, profile: str, count: int) -> bool:
+    """Whether so many requests of a profile wait for a person. Reads only."""
+    parameters = {"profile": profile, "before": count - 1}
+    return connection.execute(statements.LAST_AWAITING, parameters).first() is not None
+
+
 def get(connection: Connection, which: UUID) -> Transaction:
     """The transaction of that id, which must exist. Reads only."""
     return Transaction(**connection.execute(statements.GET, {"of": which}).mappings().one())

@@ -232,6 +232,10 @@ class Profile:
     pending_expires_days: int = 7
     """How long the CA, or a person who has to approve, may take. Then the device has to ask anew."""
 
+    max_awaiting_approval: int = 1000
+    """So many requests may wait for a person at a time; further ones are told to come back (503), so that one who knows a
+    challenge cannot fill the list without end."""
+
     revoke_undelivered_after_days: int = 0
     """How long after it was issued a certificate that no device fetched is revoked; 0: never."""
 
@@ -269,6 +273,8 @@ class Profile:
 def _complaints(profile: Profile) -> Iterator[str]:
     yield from _limit_complaints(profile)
     yield from _usage_complaints(profile)
+    if profile.max_awaiting_approval < 1:
+        yield "max_awaiting_approval must be at least 1"
     for word in profile.capabilities_extra:
         if not _CAPABILITY.fullmatch(word) or word in set(Capability):
             yield f"capabilities_extra: {word!r} is no word, or one that is said where it is true"

@@ -38,10 +38,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 900.0
 """Between two attempts, growing."""
 
 AT_ONCE = 32
-"""Letters that one validator is given at the same time by one process."""
-
-KEPT = 16
-"""Of them, those that are kept for letters that a device waits for."""
+"""Letters that one validator is given at the same time by one process, where it does not say itself how many."""
 
 IDLE_SECONDS = 1.0
 """Between two looks, when nothing was due."""
@@ -55,7 +52,20 @@ class _Receiver:
     """A validator, and how many letters it may be given beside those it has; None: no configured one takes them."""
 
     notifier: Checked | None
-    free: int = AT_ONCE
+    free: int
+
+    @classmethod
+    def of(cls, notifier: Checked | None) -> _Receiver:
+        return cls(notifier, cls._at_once(notifier))
+
+    @property
+    def kept(self) -> int:
+        """Half of them are kept for letters that a device waits for."""
+        return self._at_once(self.notifier) // 2
+
+    @staticmethod
+    def _at_once(notifier: Checked | None) -> int:
+        return (notifier.notices_at_once if notifier else None) or AT_ONCE
 
 
 class Deliveries:
@@ -77,7 +87,7 @@ class Deliveries:
         self._call_seconds = call_seconds
         self._lease = LEASE * (call_seconds / CALL_SECONDS)
         self._notices = notices
-        self._receivers = {name: _Receiver(each) for name, each in validators.items() if each.takes_notices}
+        self._receivers = {name: _Receiver.of(each) for name, each in validators.items() if each.takes_notices}
         self._undelivered_until = undelivered_until
         self._clock = clock
         self._entropy = entropy
@@ -142,8 +152,8 @@ class Deliveries:
 
     # ------------------------------------------------------------ one validator
     async def _deliver_to(self, name: str) -> int:
-        receiver = self._receivers.setdefault(name, _Receiver(None))
-        now, count = self._clock.now(), receiver.free - KEPT
+        receiver = self._receivers.setdefault(name, _Receiver.of(None))
+        now, count = self._clock.now(), receiver.free - receiver.kept
         if count <= 0:
             return 0
         receiver.free -= count
@@ -165,7 +175,7 @@ class Deliveries:
     def _give_back(self, receiver: _Receiver) -> None:
         """Letters are claimed several at once: one by one, each would cost a commit of its own."""
         receiver.free += 1
-        if receiver.free >= (AT_ONCE + KEPT) // 2:
+        if receiver.free >= receiver.kept + receiver.kept // 2:
             self._has_room.set()
 
     async def _rest(self) -> None:

@@ -18,6 +18,7 @@ from ra.journal.records import NewTransaction, RequestIdentity, Transaction
 from ra.journal.sealing import JournalKey
 from ra.journal.states import DEFERRED, LostRace, State
 from ra.policy.decide import Decision, freeze
+from ra.policy.profile import Profile
 from ra.scep.messages import Deferral
 from ra.service.backend import Backend
 from ra.service.background import Background
@@ -27,6 +28,9 @@ from ra.service.gate import Overloaded, Permit
 from ra.service.issue import Issuing, contents_digest
 from ra.service.ports import Clock, Entropy
 from ra.service.replies import Told, deliver, tell
+
+_FULL_RETRY_SECONDS = 300
+"""So much later a device may try again, when too many wait for a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +72,10 @@ class Submissions:
 
         Raises:
             Refused: a one-time secret is spent, or the transaction is another request's.
-            Unavailable: the journal cannot be written, and nothing is committed.
+            Unavailable: the journal cannot be written, or too many wait for a person; nothing is committed.
         """
+        if decision.grant.needs_approval:
+            await self._insist_on_room(endpoint.profile)
         now = self._clock.now()
         permit = None if decision.grant.needs_approval else endpoint.backend.gate.try_enter()
         new = self._new(endpoint, decision, identity, now, may_ask=permit is not None)
@@ -87,6 +93,19 @@ class Submissions:
         if permit is not None and not is_ours:
             permit.release()
         return Begun(transaction=transaction, decision=decision, is_ours=is_ours, permit=permit if is_ours else None)
+
+    async def _insist_on_room(self, profile: Profile) -> None:
+        """A list that nobody can look through any more helps nobody: whoever fills it must not hide the others.
+
+        Raises:
+            Unavailable: it is full; a device of the list is answered all the same.
+        """
+        most = profile.max_awaiting_approval
+        if await self._journal.read(lambda c: transactions.await_approval(c, profile.name, most)):
+            raise Unavailable(
+                f"{most} requests wait for a person already (max_awaiting_approval)",
+                retry_after_seconds=_FULL_RETRY_SECONDS,
+            )
 
     async def submit(self, endpoint: Endpoint, begun: Begun) -> Told:
         """Asks the CA for what is authorised, and waits for it as long as a device does.

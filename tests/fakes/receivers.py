@@ -77,6 +77,7 @@ class Telling:
     url: str
     is_strict: bool = True
     patience: timedelta = timedelta(hours=1)
+    notices_at_once: int | None = None
     http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=30))
 
     async def check(self, attempt: Attempt) -> Verdict:

@@ -57,6 +57,10 @@ class Intune:
         """Intune decides on every certificate of a device anew, and is told of each."""
         return True
 
+    @property
+    def notices_at_once(self) -> int:
+        return self._options.notices_at_once
+
     async def check(self, attempt: Attempt) -> Verdict:
         if not attempt.challenge_password:
             return Deny(detail=told(PASSWORD_MISSING))

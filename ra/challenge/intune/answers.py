@@ -23,7 +23,7 @@ class EndpointAnswer(AnswerModel):
 
     provider_name: str | None = Field(default=None, alias="providerName")
     service_name: str | None = Field(default=None, alias="serviceName")
-    uri: str
+    uri: str | None = None
 
     @property
     def name(self) -> str:

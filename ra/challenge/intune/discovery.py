@@ -122,7 +122,7 @@ class Discovery:
                 raise
             token = await self._tokens.get(scope)
             answer = await self._graph.call(replace(call, headers={**call.headers, "Authorization": token.header}))
-        urls = {each.name: each.uri.rstrip("/") for each in answer.parse(EndpointsAnswer).value}
+        urls = {each.name: each.uri.rstrip("/") for each in answer.parse(EndpointsAnswer).value if each.uri}
         wanted = {name: url for name, url in urls.items() if name in set(Service)}
         for name, url in wanted.items():
             if not self._options.allows(url):

@@ -144,6 +144,9 @@ class _Own(_Section):
     notify_patience_minutes: Annotated[int, Field(ge=1, le=20_160)] | None = None
     """For so long a notification is tried; then a certificate that waits for it is revoked. Left out: 60 where it is
     strict, a week where it is not."""
+    notices_at_once: Annotated[int, Field(ge=2, le=512)] = 64
+    """So many notifications are under way at the same time in each process; beyond that a device is told PENDING.
+    `max_connections` has to hold them and the validations."""
     ca_configuration: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     """What Intune is told as the CA's configuration; left out: the issuing CA's common name."""
     revocation: RevocationOptions = RevocationOptions()

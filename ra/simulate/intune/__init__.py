@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,17 @@ _MEMBERS = {
     ),
     FAILURE: ("notification", ("transactionId", "certificateRequest", "hResult", "errorDescription", "callerInfo")),
 }
+
+_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_FORMS = {
+    "certificateRequest": re.compile(r"[A-Za-z0-9+/]+={0,2}"),
+    "certificateThumbprint": re.compile(r"[0-9A-Fa-f]{40}"),
+    "certificateSerialNumber": re.compile(r"([0-9A-F]{2})+"),
+    "certificateExpirationDateUtc": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
+    "hResult": re.compile(r"\d{1,10}"),
+    "errorDescription": re.compile(r".{0,255}", re.DOTALL),
+}
+"""How the members of a notification are written."""
 
 
 class SimulatedIntune:
@@ -94,6 +106,7 @@ class SimulatedIntune:
             Route(f"{requests}/uploadRevocationResults", self._answering(self._upload), methods=["POST"]),
             Route("/simulator/challenge", self._mint),
             Route("/simulator/revoke", self._want_revoked, methods=["POST"]),
+            Route("/simulator/code", self._set_code, methods=["POST"]),
             Route("/simulator/heard", self._show_heard),
             Route("/simulator/revocations", self._show_revocations),
             Route("/simulator/tokens", self._show_tokens),
@@ -149,6 +162,8 @@ class SimulatedIntune:
         said = body[member]
         if missing := [each for each in names if each not in said]:
             raise GraphRefused(400, "BadRequest", f"Missing: {', '.join(missing)}")
+        if wrong := [name for name, form in _FORMS.items() if name in said and not form.fullmatch(str(said[name]))]:
+            raise GraphRefused(400, "BadRequest", f"Not valid: {', '.join(wrong)}")
         self.heard.append((action, said))
         return action_answer(str(request.base_url), action, self._code(action, said))
 
@@ -178,7 +193,8 @@ class SimulatedIntune:
     def _check_call(self, request: Request, version: str) -> None:
         if not self.entra.check(request, "intune"):
             raise GraphRefused(403, "Forbidden", "The application lacks the role scep_challenge_provider.")
-        if request.headers.get("api-version") != version or "client-request-id" not in request.headers:
+        which = request.headers.get("client-request-id", "")
+        if request.headers.get("api-version") != version or not _GUID.fullmatch(which):
             raise GraphRefused(400, "BadRequest", "The headers api-version and client-request-id are required.")
 
     async def _mint(self, request: Request) -> Response:
@@ -192,6 +208,14 @@ class SimulatedIntune:
         said = [each for each in self.told(SUCCESS) if each["certificateSerialNumber"].lower() == serial.lower()]
         echoed = (said[-1]["issuingCertificateAuthority"], said[-1].get("caConfiguration", "")) if said else ()
         return to_json(200, {"requestContext": self.revocations.ask_for(serial, *echoed)})
+
+    async def _set_code(self, request: Request) -> Response:
+        """What `?action=validateRequest&code=ChallengeExpired` says is answered next."""
+        wanted = request.query_params
+        if wanted.get("action") not in self.codes or not wanted.get("code"):
+            return PlainTextResponse(f"action is one of {', '.join(self.codes)}, code one of Intune's\n", 400)
+        self.codes[wanted["action"]].append(wanted["code"])
+        return Response(status_code=204)
 
     async def _show_heard(self, _request: Request) -> Response:
         return to_json(200, [{"action": action, **body} for action, body in self.heard])

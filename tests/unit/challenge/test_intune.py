@@ -8,7 +8,9 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -28,7 +30,7 @@ from ra.journal.states import State
 from ra.policy.grant import Grant
 from ra.policy.sid import SID_EXTENSION
 from ra.service.situations import situation_of
-from ra.simulate.intune import FAILURE, SUCCESS, VALIDATE
+from ra.simulate.intune import CLIENT_ID, FAILURE, SCEP_PATH, SUCCESS, TENANT, VALIDATE
 from tests.fakes import pki
 from tests.fakes.challenges import FakeValidator, attempt
 from tests.fakes.device import Device, pooled_key
@@ -49,6 +51,18 @@ SID_EXTENSION_VALUE = bytes.fromhex(
     "2d343136383135323930382d333736343230373933302d31313034"
 )
 BMP_STRING = 0x1E
+GOOD: dict[str, Any] = {
+    "transactionId": "9A0F",
+    "certificateRequest": "MIIE",
+    "callerInfo": "a test",
+    "certificateThumbprint": "0123456789ABCDEF0123456789ABCDEF01234567",
+    "certificateSerialNumber": "1A2B3C4D5E6F",
+    "certificateExpirationDateUtc": "2027-01-02T03:04:05.000Z",
+    "issuingCertificateAuthority": "Corp Issuing CA 1",
+    "hResult": 0xA0CE0001,
+    "errorDescription": "CA rejected the request",
+}
+"""All members of both notifications, as Microsoft's library writes them."""
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +198,42 @@ async def test_one_token_for_each_resource_and_one_discovery_serve_many(here: Ma
 
     assert {"graph": 1, "intune": 1} == here.intune.entra.issued
     assert 1 == len([path for _, path in here.intune.asked if path.endswith("/endpoints")])
+
+
+async def test_a_service_that_is_nowhere_does_not_hide_the_others(here: Managed) -> None:
+    here.intune.places["PkiConnectorFEService"] = ""
+
+    assert isinstance(await here.enrol(Device()), replies.Success)
+
+
+@pytest.mark.parametrize(
+    ("action", "changes"),
+    [
+        (SUCCESS, {"certificateThumbprint": "AB"}),
+        (SUCCESS, {"certificateSerialNumber": "abc"}),
+        (SUCCESS, {"certificateExpirationDateUtc": "2027-01-02T03:04:05+00:00"}),
+        (FAILURE, {"errorDescription": "x" * 256}),
+        (FAILURE, {"hResult": -1}),
+    ],
+)
+async def test_the_simulated_intune_takes_nothing_in_another_form(
+    here: Managed, action: str, changes: dict[str, Any]
+) -> None:
+    form = {
+        "grant_type": "client_credentials",
+        "scope": "https://api.manage.microsoft.com//.default",
+        "client_id": CLIENT_ID,
+        "client_secret": here.intune.entra.client_secret,
+    }
+    headers = {"api-version": "2018-02-20", "client-request-id": str(uuid4())}
+
+    async with httpx.AsyncClient(base_url=here.beside.url, headers=headers) as client:
+        token = (await client.post(f"/{TENANT}/oauth2/v2.0/token", data=form)).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        good = await client.post(f"{SCEP_PATH}/ScepActions/{action}", json={"notification": GOOD})
+        other = await client.post(f"{SCEP_PATH}/ScepActions/{action}", json={"notification": {**GOOD, **changes}})
+
+    assert [200, 400] == [good.status_code, other.status_code]
 
 
 async def test_every_call_is_measured(here: Managed) -> None:

@@ -55,6 +55,7 @@ def test_no_name_that_active_directory_maps_to_an_account_is_let_through_by_defa
         ("wait_seconds", -1),
         ("wait_seconds", 31),
         ("pending_expires_days", 0),
+        ("max_awaiting_approval", 0),
         ("revoke_undelivered_after_days", -1),
         ("default_key_usage", frozenset[KeyUsage]()),
         ("default_extended_key_usage", ()),

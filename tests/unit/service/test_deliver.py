@@ -28,7 +28,7 @@ from ra.journal.states import State
 from ra.policy.decide import decide
 from ra.policy.grant import Grant, Notify
 from ra.policy.profile import Profile
-from ra.service.deliver import AT_ONCE, CALL_SECONDS, FIRST_PAUSE_SECONDS, KEPT, LEASE, Deliveries
+from ra.service.deliver import AT_ONCE, CALL_SECONDS, FIRST_PAUSE_SECONDS, LEASE, Deliveries
 from ra.service.notices import Notices
 from tests.fakes.assembled import Counts
 from tests.fakes.clock import FakeClock
@@ -39,6 +39,7 @@ from tests.fakes.receivers import Receiver, Reply, Telling
 pytestmark = pytest.mark.anyio
 
 KEY = JournalKey(bytes(32))
+KEPT = AT_ONCE // 2
 ISSUED = Issued(certificate=b"\x30\x00", chain=(b"\x30\x01\x05",), reference="order 1")
 LAX = Notify(validator="intune", is_strict=False, patience=PATIENCE)
 GRANT = Grant(method="intune", label="device")
@@ -98,12 +99,17 @@ class World:
         self._stack = stack
         self.clock = FakeClock(NOW)
 
-    async def process(self, *, names: Sequence[str] = ("intune",), url: str = "", fetch_within: Any = None) -> Post:
+    async def process(
+        self, *, names: Sequence[str] = ("intune",), url: str = "", fetch_within: Any = None, at_once: int | None = None
+    ) -> Post:
         """Another process on the same database."""
         journal = await Journal.open(self._url, directory=Path(), companion=Chain())
         self._stack.push_async_callback(close, journal)
         counts = Counts()
-        validators = {name: Checked(name, Telling(url=url or self._receiver.url), lambda *_: None) for name in names}
+        validators = {
+            name: Checked(name, Telling(url=url or self._receiver.url, notices_at_once=at_once), lambda *_: None)
+            for name in names
+        }
         for each in validators.values():
             self._stack.push_async_callback(each.aclose)
         deliveries = Deliveries(
@@ -340,6 +346,20 @@ async def test_a_receiver_is_given_a_bounded_number_at_once(post: Post) -> None:
 
     assert (AT_ONCE - KEPT, 0) == (first, second)
     assert post.receiver.most_at_once <= AT_ONCE - KEPT
+
+
+async def test_a_receiver_may_say_itself_how_many_it_takes_at_once(world: World) -> None:
+    post = await world.process(at_once=6)
+    for _ in range(10):
+        await post.put(notify=(LAX,))
+    post.receiver.may_answer.clear()
+
+    first = await post.deliveries.deliver_due()
+    post.receiver.may_answer.set()
+    await post.deliveries.drain()
+
+    assert 3 == first
+    assert post.receiver.most_at_once <= 3
 
 
 async def test_two_processes_share_the_work(world: World) -> None:

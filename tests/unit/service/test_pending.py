@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from connectors.api import Capability, Pending, Rejected, Rejection
 from ra.client import replies
 from ra.client.names import FailInfo
+from ra.errors import Unavailable
 from ra.journal import transactions
 from ra.policy.grant import Grant
 from tests.fakes import pki
@@ -61,6 +63,22 @@ async def test_what_waits_for_a_person_is_pending_however_it_is_asked_for(ra: As
     assert [replies.Pending()] * 3 == told
     assert 1 == len(await ra.transactions())
     assert [] == ca.requests
+
+
+async def test_the_list_of_those_who_wait_for_a_person_is_bounded(ra: Assembled) -> None:
+    held_for_approval(ra)
+    ra.endpoint = replace(ra.endpoint, profile=replace(ra.endpoint.profile, max_awaiting_approval=2))
+    first, second, third = (Device(subject=f"CN=device {number}") for number in range(3))
+    told = [await enrol(ra, first), await enrol(ra, second)]
+
+    with pytest.raises(Unavailable, match="max_awaiting_approval"):
+        await enrol(ra, third)
+    again = await enrol(ra, first)
+    (waiting, _) = await ra.transactions()
+    await ra.journal.write(lambda c: transactions.deny(c, waiting.id, "helpdesk", "not ours", ra.clock.now()))
+    later = await enrol(ra, third)
+
+    assert [replies.Pending()] * 4 == [*told, again, later]
 
 
 @pytest.mark.parametrize("ask", [enrol, poll], ids=["the same request", "CertPoll"])
