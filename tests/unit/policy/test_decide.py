@@ -205,6 +205,12 @@ def test_a_sid_that_nobody_has_looked_at_is_left_out_where_the_grant_says_so(
     assert Reason.EXTENSION_NOT_ALLOWED is refusal.value.reason  # such a connector would copy it
 
 
+def test_the_sid_that_was_found_stands_in_place_of_the_one_that_is_left_out() -> None:
+    decision = decide(enrolment(csr(extensions=(ASKED,))), replace(OTHER, strips_sid=True), profile(**NAMING), NOW)
+
+    assert OTHER_SID == decision.contents.sid
+
+
 def test_no_other_wish_for_power_is_left_out_with_a_sid() -> None:
     request = enrolment(csr(extensions=(extension(SID_EXTENSION, SID_VALUE),), basic_constraints_ca=True))
 
