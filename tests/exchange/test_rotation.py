@@ -23,7 +23,7 @@ from tests.fakes.device import Device, pooled_key
 from tests.fakes.herd import post
 from tests.fakes.serving import DEADLINE_SECONDS, Serving, serving
 from tests.interop.clients import CLIENTS, Client, Order
-from tests.interop.running import MORE_PROFILES, clean_environment, faulty_lines
+from tests.interop.running import LEGACY_PROFILE, clean_environment, faulty_lines
 from tests.peers import require
 
 FILES = 'certificate = "ra.pem"\nkey = "ra.key"\nkey_passphrase = "file:ra.passphrase"'
@@ -46,7 +46,7 @@ def managed(tmp_path: Path, ports: tuple[int, int], capsys: pytest.CaptureFixtur
     text = path.read_text("utf-8")
     assert FILES in text
     text = text.replace(FILES, f"managed = {{ show_after_seconds = {SHOW_AFTER_SECONDS} }}")
-    path.write_text(text + MORE_PROFILES, "utf-8")
+    path.write_text(text + LEGACY_PROFILE, "utf-8")
     for each in ("ra.pem", "ra.key", "ra.passphrase"):
         (directory / each).unlink()
     return directory

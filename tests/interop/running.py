@@ -22,14 +22,15 @@ READY_SECONDS = 30
 STOP_SECONDS = 30
 PAUSE_SECONDS = 0.05
 
-MORE_PROFILES = """
+LEGACY_PROFILE = """
 [profiles.legacy]                       # for clients that know nothing better
 ca_id = 2
 connector = "lab"
 challenge = "shared"
 legacy = ["3des", "sha1", "des"]
 renewal_threshold_days = 366            # so that a certificate can be renewed from its first day on
-
+"""
+MORE_PROFILES = f"""{LEGACY_PROFILE}
 [connectors.leaving]                    # the same CA, with one that will follow it
 type = "internal"
 key_passphrase = "file:ca.passphrase"
