@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import hmac
 import json
 import os
 from collections.abc import Mapping
@@ -13,51 +12,49 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from joserfc.jwk import ECKey, OctKey
+from joserfc.jws import FlattenedJSONSerialization, JWSRegistry, serialize_json
+from joserfc.util import urlsafe_b64encode
 
 from connectors.api import Misconfigured, Secret
 from connectors.keyfiles import make_key, read_private_key, write_private_key
 
-_COORDINATE_BYTES = 32
+_REGISTRY = JWSRegistry(algorithms=["ES256", "HS256"], strict_check_header=False)
+"""RFC 8555 §6.4 and §6.5 have headers of their own: `url`, `nonce`."""
 
 
 def base64url(data: bytes) -> str:
     """Without padding (RFC 7515 §2)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return urlsafe_b64encode(data).decode("ascii")
 
 
 class AccountKey:
     """The EC P-256 key by which the server knows us."""
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
-        self._key = key
-        numbers = key.public_key().public_numbers()
-        x, y = (base64url(each.to_bytes(_COORDINATE_BYTES)) for each in (numbers.x, numbers.y))
-        self.jwk = {"crv": "P-256", "kty": "EC", "x": x, "y": y}
+        self._key = ECKey.import_key(key)
+        self.jwk = self._key.as_dict(private=False)
 
     @property
     def thumbprint(self) -> str:
         """RFC 7638 §3."""
-        return base64url(hashlib.sha256(_json(self.jwk)).digest())
+        return self._key.thumbprint()
 
     def key_authorization(self, token: str) -> str:
         """What a dns-01 challenge wants to find: the digest of RFC 8555 §8.4."""
         return base64url(hashlib.sha256(f"{token}.{self.thumbprint}".encode()).digest())
 
-    def sign(self, protected: Mapping[str, Any], payload: Mapping[str, Any] | None) -> dict[str, str]:
+    def sign(self, protected: Mapping[str, Any], payload: Mapping[str, Any] | None) -> FlattenedJSONSerialization:
         """A flattened JWS, ES256; without a payload a POST-as-GET (RFC 8555 §6.3)."""
-        header, body = base64url(_json({"alg": "ES256", **protected})), _encoded(payload)
-        r, s = decode_dss_signature(self._key.sign(_signed(header, body), ec.ECDSA(hashes.SHA256())))
-        signature = r.to_bytes(_COORDINATE_BYTES) + s.to_bytes(_COORDINATE_BYTES)
-        return {"protected": header, "payload": body, "signature": base64url(signature)}
+        body = b"" if payload is None else json.dumps(payload)
+        return serialize_json({"protected": {"alg": "ES256", **protected}}, body, self._key, registry=_REGISTRY)
 
-    def binding(self, key_id: str, mac_key: bytes, url: str) -> dict[str, str]:
+    def binding(self, key_id: str, mac_key: bytes, url: str) -> FlattenedJSONSerialization:
         """The externalAccountBinding for a newAccount at `url` (RFC 8555 §7.3.4)."""
-        header, body = base64url(_json({"alg": "HS256", "kid": key_id, "url": url})), _encoded(self.jwk)
-        signature = hmac.digest(mac_key, _signed(header, body), "sha256")
-        return {"protected": header, "payload": body, "signature": base64url(signature)}
+        protected = {"alg": "HS256", "kid": key_id, "url": url}
+        key = OctKey(mac_key, mac_key)  # as the CA made it: import_key would have a say in its length
+        return serialize_json({"protected": protected}, json.dumps(self.jwk), key, registry=_REGISTRY)
 
 
 def mac_key(secret: Secret) -> bytes:
@@ -111,15 +108,3 @@ def _link_unless_there(made: Path, path: Path) -> None:
         os.link(made, path)
     except FileExistsError:
         return
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _encoded(payload: Mapping[str, Any] | None) -> str:
-    return "" if payload is None else base64url(_json(payload))
-
-
-def _signed(header: str, body: str) -> bytes:
-    return f"{header}.{body}".encode("ascii")

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
+from joserfc.util import urlsafe_b64encode
 from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.api import Misconfigured, Secret, Services
@@ -100,17 +101,17 @@ def open_provisioner(options: JwkProvisioner | X5cProvisioner, url: str, service
     if isinstance(options, X5cProvisioner):
         key = _on_known_curve(read_private_key(services.directory / options.key, passphrase), options.key)
         chain = _chain_of(services.directory / options.certificate, key)
-        header = {"alg": jose.algorithm(key), "typ": "JWT", "x5c": chain}
+        header = {"alg": jose.algorithm(key), "x5c": chain}
         fragment = "#x5c/" + quote(options.name, safe="/@!$&'()*+,;=:?~")
         return Signer(name=options.name, key=key, header=header, origin=origin, fragment=fragment)
     key, key_id = _jwk_of(services.directory / options.key, passphrase)
-    header = {"alg": jose.algorithm(key), "typ": "JWT", "kid": key_id}
+    header = {"alg": jose.algorithm(key), "kid": key_id}
     return Signer(name=options.name, key=key, header=header, origin=origin, fragment="")
 
 
 def confirmation(csr: bytes) -> dict[str, str]:
     """The claim `cnf`, which makes a token good for this CSR (DER) alone."""
-    return {"x5rt#S256": jose.encode(hashlib.sha256(csr).digest())}
+    return {"x5rt#S256": urlsafe_b64encode(hashlib.sha256(csr).digest()).decode("ascii")}
 
 
 def _jwk_of(path: Path, passphrase: Secret | None) -> tuple[PrivateKey, str]:

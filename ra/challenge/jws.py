@@ -7,21 +7,21 @@ There is neither `none` nor any algorithm under a shared secret, and no header c
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from joserfc.errors import JoseError
+from joserfc.jwk import Key, RSAKey, import_key
+from joserfc.jws import CompactSignature, JWSRegistry, extract_compact
+from joserfc.util import urlsafe_b64decode
 
 MIN_RSA_BITS = 2048
 MAX_TOKEN_CHARACTERS = 8192
 
-Key = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+_UNREADABLE = (JoseError, ValueError, TypeError, KeyError, AttributeError)
+"""What joserfc raises of what is no token or key: it minds its own errors, and not every type that JSON has."""
 
 
 class Algorithm(StrEnum):
@@ -34,27 +34,8 @@ class Algorithm(StrEnum):
     EDDSA = "EdDSA"
 
 
-_CURVES: dict[str, tuple[type[ec.SECP256R1 | ec.SECP384R1], int]] = {
-    "P-256": (ec.SECP256R1, 32),
-    "P-384": (ec.SECP384R1, 48),
-}
-_ECDSA: dict[Algorithm, tuple[str, hashes.HashAlgorithm, int]] = {
-    Algorithm.ES256: ("secp256r1", hashes.SHA256(), 32),
-    Algorithm.ES384: ("secp384r1", hashes.SHA384(), 48),
-}
-
-
 class BadToken(Exception):
     """A token that is none, or whose signature does not verify; the message repeats nothing of it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublicJwk:
-    """One public key of a JWKS. `alg` is what the set says it is for, if it does."""
-
-    kid: str | None
-    alg: str | None
-    key: Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +44,16 @@ class Token:
 
     algorithm: Algorithm
     kid: str | None
-    signed: bytes
-    signature: bytes
-    payload: bytes
+    parts: CompactSignature = field(repr=False)
 
 
-def read_jwks(document: Any) -> tuple[PublicJwk, ...]:
+class _Sizes(JWSRegistry):
+    """The length of the whole is what bounds it: some issuers put their certificates into the header."""
+
+    max_header_length = max_payload_length = max_signature_length = MAX_TOKEN_CHARACTERS
+
+
+def read_jwks(document: Any) -> tuple[Key, ...]:
     """The keys that can be used; others are passed over, as RFC 7517 §5 has it.
 
     Raises:
@@ -86,131 +71,69 @@ def read_token(text: str, allowed: Collection[Algorithm]) -> Token:
     Raises:
         BadToken: it is none, or its algorithm is not allowed.
     """
-    parts = text.split(".")
-    if len(parts) != 3 or len(text) > MAX_TOKEN_CHARACTERS:  # noqa: PLR2004 - header, payload, signature
+    if len(text) > MAX_TOKEN_CHARACTERS:
         raise BadToken("it is no JWT")
-    header = _object(_decoded(parts[0]))
+    try:
+        parts = extract_compact(text.encode("ascii"), registry=_Sizes())
+        header = dict(parts.headers())
+    except (*_UNREADABLE, RecursionError):
+        raise BadToken("it is no JWT") from None
     if "crit" in header:
         raise BadToken("it demands an extension (crit)")
-    algorithm = next((each for each in allowed if each.value == header.get("alg")), None)
+    algorithm = next((each for each in allowed if each.value == header["alg"]), None)
     if algorithm is None:
         raise BadToken("its algorithm is not among those allowed")
     kid = header.get("kid")
-    return Token(
-        algorithm=algorithm,
-        kid=kid if isinstance(kid, str) else None,
-        signed=f"{parts[0]}.{parts[1]}".encode("ascii", "replace"),
-        signature=_decoded(parts[2]),
-        payload=_decoded(parts[1]),
-    )
+    return Token(algorithm=algorithm, kid=kid if isinstance(kid, str) else None, parts=parts)
 
 
-def candidates(token: Token, keys: Sequence[PublicJwk]) -> list[PublicJwk]:
+def candidates(token: Token, keys: Sequence[Key]) -> list[Key]:
     """The keys that may have signed it: of its kid, where it has one, and of its algorithm."""
-    return [
-        each
-        for each in keys
-        if (token.kid is None or each.kid == token.kid)
-        and each.alg in {None, token.algorithm.value}
-        and _goes_with(each.key, token.algorithm)
-    ]
+    return [each for each in keys if (token.kid is None or each.kid == token.kid) and _goes_with(each, token.algorithm)]
 
 
-def verified_claims(token: Token, keys: Sequence[PublicJwk]) -> dict[str, Any]:
+def verified_claims(token: Token, keys: Sequence[Key]) -> dict[str, Any]:
     """The claims, once one of the keys has verified the signature.
 
     Raises:
         BadToken: none does.
     """
-    if not any(_verifies(each.key, token) for each in candidates(token, keys)):
+    if not any(_verifies(each, token) for each in candidates(token, keys)):
         raise BadToken("no key of the issuer verifies its signature")
-    return _object(token.payload)
+    try:
+        claims = json.loads(token.parts.payload)
+    except (ValueError, RecursionError):
+        claims = None
+    if not isinstance(claims, dict):
+        raise BadToken("what it says is no JSON object")
+    return claims
 
 
 def _verifies(key: Key, token: Token) -> bool:
+    """By the algorithm itself, for `EdDSA` out of a registry warns every time that RFC 9864 has other names for it."""
+    segments = token.parts.segments
+    signed = segments["header"] + b"." + segments["payload"]
     try:
-        match key:
-            case rsa.RSAPublicKey() if token.algorithm is Algorithm.RS256:
-                key.verify(token.signature, token.signed, padding.PKCS1v15(), hashes.SHA256())
-            case rsa.RSAPublicKey():
-                pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
-                key.verify(token.signature, token.signed, pss, hashes.SHA256())
-            case ec.EllipticCurvePublicKey():
-                _, digest, octets = _ECDSA[token.algorithm]
-                key.verify(_der_signature(token.signature, octets), token.signed, ec.ECDSA(digest))
-            case ed25519.Ed25519PublicKey():
-                key.verify(token.signature, token.signed)
-    except InvalidSignature:
+        return JWSRegistry.algorithms[token.algorithm].verify(signed, urlsafe_b64decode(segments["signature"]), key)
+    except (JoseError, ValueError):
+        return False
+
+
+def _goes_with(key: Key, algorithm: Algorithm) -> bool:
+    try:
+        JWSRegistry.algorithms[algorithm].check_key(key)
+    except JoseError:
         return False
     return True
 
 
-def _goes_with(key: Key, algorithm: Algorithm) -> bool:
-    match key:
-        case rsa.RSAPublicKey():
-            return algorithm in {Algorithm.RS256, Algorithm.PS256}
-        case ec.EllipticCurvePublicKey():
-            return algorithm in _ECDSA and key.curve.name == _ECDSA[algorithm][0]
-        case _:
-            return algorithm is Algorithm.EDDSA
-
-
-def _der_signature(raw: bytes, octets: int) -> bytes:
-    """RFC 7518 §3.4: r and s, each of a fixed length."""
-    if len(raw) != 2 * octets:
-        raise InvalidSignature
-    return encode_dss_signature(int.from_bytes(raw[:octets]), int.from_bytes(raw[octets:]))
-
-
-def _read_jwk(jwk: Any) -> PublicJwk | None:
-    if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig":
+def _read_jwk(jwk: Any) -> Key | None:
+    """What no algorithm of ours goes with is none of ours; a private key that everybody can read proves nothing."""
+    if not isinstance(jwk, dict) or "d" in jwk:
         return None
     try:
-        key = _read_key(jwk)
-    except (BadToken, KeyError, ValueError, TypeError, AttributeError):
+        key = import_key(jwk)
+    except _UNREADABLE:
         return None
-    kid, alg = jwk.get("kid"), jwk.get("alg")
-    return PublicJwk(kid=kid if isinstance(kid, str) else None, alg=alg if isinstance(alg, str) else None, key=key)
-
-
-def _read_key(jwk: dict[str, Any]) -> Key:
-    match jwk["kty"]:
-        case "RSA":
-            key = rsa.RSAPublicNumbers(_number(jwk["e"]), _number(jwk["n"])).public_key()
-            if key.key_size < MIN_RSA_BITS:
-                raise BadToken("a short key")
-            return key
-        case "EC":
-            curve, octets = _CURVES[jwk["crv"]]
-            x, y = _decoded(jwk["x"]), _decoded(jwk["y"])
-            if {len(x), len(y)} != {octets}:
-                raise BadToken("a coordinate of the wrong length")
-            return ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), curve()).public_key()
-        case "OKP" if jwk["crv"] == "Ed25519":
-            return ed25519.Ed25519PublicKey.from_public_bytes(_decoded(jwk["x"]))
-        case _:
-            raise BadToken("a key of another kind")
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise BadToken("a part of it is no JSON") from None
-    if not isinstance(value, dict):
-        raise BadToken("a part of it is no JSON object")
-    return value
-
-
-def _decoded(text: str) -> bytes:
-    """Base64url without padding (RFC 7515 §2)."""
-    if not text.isascii() or set(text) & set("+/="):
-        raise BadToken("a part of it is no base64url")
-    try:
-        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except ValueError:
-        raise BadToken("a part of it is no base64url") from None
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(_decoded(text))
+    is_short = isinstance(key, RSAKey) and key.public_key.key_size < MIN_RSA_BITS
+    return None if is_short or not any(_goes_with(key, each) for each in Algorithm) else key

@@ -27,13 +27,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+from joserfc.jwk import Key
 from pydantic import Field, model_validator
 
 from connectors.api import ConnectorError, ProtocolViolation
 from connectors.transport import AnswerModel, Call, Effect, Transport, TransportOptions
 from ra.challenge.api import Attempt, Deny, Services, Verdict
 from ra.challenge.fetched import Fetched
-from ra.challenge.jws import Algorithm, BadToken, PublicJwk, Token, candidates, read_jwks, read_token, verified_claims
+from ra.challenge.jws import Algorithm, BadToken, Token, candidates, read_jwks, read_token, verified_claims
 from ra.challenge.one_time import name_mismatch, names_asked
 from ra.challenge.otp import DECIDED_AFTER
 from ra.challenge.remote import open_transport, unavailable
@@ -90,7 +91,7 @@ class Jwt:
     options: Options
     services: Services = field(repr=False)
     transport: Transport
-    keys: Fetched[tuple[PublicJwk, ...]] = field(repr=False)
+    keys: Fetched[tuple[Key, ...]] = field(repr=False)
 
     async def check(self, attempt: Attempt) -> Verdict:
         presented = attempt.challenge_password
@@ -106,7 +107,7 @@ class Jwt:
         fault = self._time_fault(claims, attempt.arrived_at) or self._fault(claims, attempt)
         return Deny(detail=f"the token {fault}") if fault else self._granted(claims, presented)
 
-    async def _keys_for(self, token: Token) -> tuple[PublicJwk, ...]:
+    async def _keys_for(self, token: Token) -> tuple[Key, ...]:
         """The issuer may have new keys: for one that is not known they are fetched anew, but not at every stranger's word."""
         keys = await self.keys.get()
         return keys if candidates(token, keys) else await self.keys.get(insist=True)
@@ -179,7 +180,7 @@ async def connect(options: Options, services: Services) -> Jwt:
     """
     transport = open_transport(options, services)
 
-    async def fetch() -> tuple[PublicJwk, ...]:
+    async def fetch() -> tuple[Key, ...]:
         answer = await transport.call(Call(operation="jwks", effect=Effect.REPEATABLE, url=options.url))
         keys = read_jwks(answer.parse(_Jwks).model_dump())
         if not keys:

@@ -99,7 +99,12 @@ def _write_key(path: Path, key: PrivateKey) -> None:
 
 
 def _settings(directory: Path, port: int, provisioner_key: PrivateKey, root: str) -> dict[str, Any]:
-    jwk = {**jose._public_jwk(provisioner_key), "kid": jose.thumbprint(provisioner_key), "use": "sig", "alg": "ES256"}
+    jwk = {
+        **jose._jwk(provisioner_key).as_dict(),
+        "kid": jose.thumbprint(provisioner_key),
+        "use": "sig",
+        "alg": "ES256",
+    }
     claims = {"maxTLSCertDuration": "1000h", "defaultTLSCertDuration": "24h"}
     templated = {"claims": claims, "options": {"x509": {"templateFile": str(directory / "template.tpl")}}}
     roots = b64encode(root.encode()).decode()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import uuid4
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+from joserfc.util import urlsafe_b64encode
 
 from connectors.api import Misconfigured, Secret, Services
 from connectors.keyfiles import read_certificates, read_private_key
@@ -99,7 +100,7 @@ class Certificate:
         if certificate.public_key() != key.public_key():
             raise Misconfigured(f"{own.key} is not the key of {own.certificate}")
         now = self.services.now()
-        header = {"alg": "PS256", "typ": "JWT", "x5t#S256": _encode(certificate.fingerprint(hashes.SHA256()))}
+        fingerprint = urlsafe_b64encode(certificate.fingerprint(hashes.SHA256())).decode("ascii")
         claims = {
             "aud": audience,
             "iss": self.client_id,
@@ -109,11 +110,9 @@ class Certificate:
             "iat": int(now.timestamp()),
             "exp": int((now + _ASSERTION_LIFETIME).timestamp()),
         }
-        signed = ".".join(_encode(json.dumps(each, separators=(",", ":")).encode()) for each in (header, claims))
-        # RFC 7518 §3.5: "the size of the salt value is the same size as the hash function output"
-        pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
-        signature = key.sign(signed.encode("ascii"), pss, hashes.SHA256())
-        return {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": Secret(f"{signed}.{_encode(signature)}")}
+        header = {"alg": "PS256", "x5t#S256": fingerprint}
+        assertion = jwt.encode(header, claims, RSAKey.import_key(key), algorithms=["PS256"])
+        return {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": Secret(assertion)}
 
     def ends_at(self) -> datetime | None:
         return read_certificates(self.services.directory / self.options.certificate)[0].not_valid_after_utc
@@ -152,8 +151,3 @@ def expiry_warning(credential: Credential, now: datetime) -> str | None:
     return (
         f"the credential of the app registration expires in {days} days ({ends_at:%Y-%m-%d}): then no device can enrol"
     )
-
-
-def _encode(value: bytes) -> str:
-    """Base64url without padding (RFC 7515 §2)."""
-    return urlsafe_b64encode(value).rstrip(b"=").decode("ascii")

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ra.challenge.api import Deny, Unavailable, Verdict
-from ra.challenge.jws import Algorithm, BadToken, read_token
+from ra.challenge.jws import Algorithm, BadToken, read_jwks, read_token, verified_claims
 from ra.challenge.jwt import Options, connect
 from ra.policy.grant import Grant
 from tests.fakes.challenges import NOW, FakeServices, attempt
@@ -222,6 +222,7 @@ def test_what_is_allowed_is_allowed(front: Front, issuer: Issuer, claims: dict[s
         token(header={"alg": "HS256"}),
         token(header={"alg": "RS256"}),
         token(header={"crit": ["exp"]}),
+        token(header={"crit": ["b64"], "b64": False}),
         token("other", {"alg": "ES256", "kid": "ES256"}),
         token("other", {"alg": "ES256", "kid": "ES256", "jwk": jwk("other")}),
         token()[:-2],
@@ -250,6 +251,7 @@ def test_a_key_is_used_for_its_own_algorithm_alone(front: Front, issuer: Issuer)
     assert isinstance(answer, Deny)
 
 
+@pytest.mark.filterwarnings("ignore:Key size should be:joserfc.errors.SecurityWarning")
 def test_keys_that_cannot_be_used_are_passed_over(front: Front, issuer: Issuer) -> None:
     broken = [
         7,
@@ -258,6 +260,7 @@ def test_keys_that_cannot_be_used_are_passed_over(front: Front, issuer: Issuer) 
         {"kty": "oct", "k": "AA"},
         {**jwk("ES256"), "x": "AA"},
         {**jwk("ES256"), "use": "enc"},
+        {**jwk("ES256"), "d": "AA"},
     ]
     issuer.keys = [*broken, jwk("short", "short"), jwk("ES256")]
 
@@ -266,6 +269,7 @@ def test_keys_that_cannot_be_used_are_passed_over(front: Front, issuer: Issuer) 
     assert isinstance(answer, Grant)
 
 
+@pytest.mark.filterwarnings("ignore:Key size should be:joserfc.errors.SecurityWarning")
 def test_a_short_key_verifies_nothing(front: Front, issuer: Issuer) -> None:
     issuer.keys = [jwk("short", "RS256"), jwk("ES256")]
 
@@ -356,6 +360,53 @@ def test_without_keys_nobody_is_let_in(front: Front, issuer: Issuer, answer: Res
 def test_a_token_that_is_bound_to_no_name_is_refused_by_the_configuration() -> None:
     with pytest.raises(ValidationError, match="common_name or names"):
         Options.model_validate({"url": "https://x.example", "issuer": "x", "audience": "y", "common_name": None})
+
+
+@pytest.mark.parametrize(
+    "other", [{"kty": "oct", "k": packed(bytes(32))}, jwk("ES256") | {"use": "enc"}, jwk("ES256") | {"alg": "ES512"}]
+)
+def test_a_set_without_a_key_for_signatures_is_empty(other: dict[str, str]) -> None:
+    assert read_jwks({"keys": [other]}) == ()
+
+
+def test_a_key_whose_secret_is_published_verifies_nothing(front: Front, issuer: Issuer) -> None:
+    secret = number(private_key("ES256").private_numbers().private_value, 32)
+    issuer.keys = [jwk("ES256") | {"d": secret}, jwk("other")]
+
+    answer = asked(front, token())
+
+    assert isinstance(answer, Deny)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=9)
+    | st.sampled_from(["ES256", "RSA", "EC", "P-256", "AQAB"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["alg", "kid", "crit", "b64", "kty", "crv", "x", "y", "n", "e", "use"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON, st.binary(max_size=70))
+def test_no_header_is_more_than_a_bad_token(header: Any, signature: bytes) -> None:
+    parts = (json.dumps(header).encode(), b"{}", signature)
+
+    with pytest.raises(BadToken):
+        verified_claims(read_token(".".join(map(packed, parts)), tuple(Algorithm)), read_jwks({"keys": [jwk("ES256")]}))
+
+
+@given(st.lists(JSON, max_size=3))
+def test_no_key_that_is_published_spoils_another(published: list[Any]) -> None:
+    keys = read_jwks({"keys": [*published, jwk("ES256")]})
+
+    assert keys[-1].kid == "ES256"
 
 
 @given(st.text(max_size=300))

@@ -156,6 +156,10 @@ def test_a_server_without_nonces_breaks_the_protocol(tmp_path: Path) -> None:
 
 
 # -------------------------------------------------------------------- signatures
+def test_the_server_is_shown_the_public_half_of_the_key() -> None:
+    assert {"kty", "crv", "x", "y"} == AccountKey(RFC_7515_KEY).jwk.keys()
+
+
 def test_the_thumbprint_is_made_of_the_members_that_the_rfc_names() -> None:
     key = AccountKey(RFC_7515_KEY)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,13 @@ def key(kind: str) -> PrivateKey:
 def verify(token: str, public: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> None:
     """Raises where the signature is wrong."""
     content, _, text = token.rpartition(".")
-    signature = jose._decode(text)
+    signature = urlsafe_b64decode(text + "==")
     if isinstance(public, rsa.RSAPublicKey):
         public.verify(signature, content.encode(), padding.PKCS1v15(), hashes.SHA256())
         return
     half = len(signature) // 2
     numbers = encode_dss_signature(int.from_bytes(signature[:half]), int.from_bytes(signature[half:]))
-    alg = json.loads(jose._decode(content.partition(".")[0]))["alg"]
+    alg = json.loads(urlsafe_b64decode(content.partition(".")[0] + "=="))["alg"]
     public.verify(numbers, content.encode(), ec.ECDSA(HASHES[alg]))
 
 
@@ -62,7 +63,7 @@ def test_a_signature_is_good_for_the_public_key(kind: str) -> None:
     token = jose.sign({"alg": jose.algorithm(signer)}, {"iss": "scep-ra"}, signer)
 
     verify(token, signer.public_key())
-    assert {"iss": "scep-ra"} == json.loads(jose._decode(token.split(".")[1]))
+    assert {"iss": "scep-ra"} == json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
 
 
 def test_a_wrong_passphrase_is_told_as_one() -> None:
@@ -85,10 +86,12 @@ def test_a_changed_ciphertext_is_refused() -> None:
 )
 def test_what_is_encrypted_otherwise_is_refused_before_anything_is_derived(changed: dict[str, Any]) -> None:
     header, *rest = KEYS["EC P-256"]["compact"].split(".")
-    other = {**json.loads(jose._decode(header)), **changed}
+    other = {**json.loads(urlsafe_b64decode(header + "==")), **changed}
 
     with pytest.raises(ValueError, match="not read here"):
-        jose.decrypt_jwk(".".join([jose.encode(json.dumps(other).encode()), *rest]), PASSPHRASE)
+        jose.decrypt_jwk(
+            ".".join([urlsafe_b64encode(json.dumps(other).encode()).decode().rstrip("="), *rest]), PASSPHRASE
+        )
 
 
 @pytest.mark.parametrize("jwk", [{"kty": "OKP", "crv": "Ed25519"}, {"kty": "EC", "crv": "secp256k1"}])

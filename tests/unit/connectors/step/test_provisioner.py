@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from base64 import b64decode
+from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def x5c(directory: Path, name: str = "scep-ra") -> Signer:
 
 def parts(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     header, claims, _ = token.split(".")
-    return json.loads(jose._decode(header)), json.loads(jose._decode(claims))
+    return json.loads(urlsafe_b64decode(header + "==")), json.loads(urlsafe_b64decode(claims + "=="))
 
 
 def test_a_token_is_for_one_ca_one_path_and_five_minutes(tmp_path: Path) -> None:
@@ -84,7 +84,9 @@ def test_an_encrypted_jwk_is_opened_and_keeps_its_id(tmp_path: Path) -> None:
 
 
 def test_a_token_is_bound_to_the_csr_by_its_fingerprint() -> None:
-    assert {"x5rt#S256": jose.encode(hashlib.sha256(b"a CSR").digest())} == confirmation(b"a CSR")
+    assert {"x5rt#S256": urlsafe_b64encode(hashlib.sha256(b"a CSR").digest()).decode().rstrip("=")} == confirmation(
+        b"a CSR"
+    )
 
 
 def test_an_x5c_token_carries_the_chain_and_names_the_provisioner_in_its_audience(tmp_path: Path) -> None:

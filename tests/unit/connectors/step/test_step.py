@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +68,7 @@ def body(received: bytes) -> dict[str, Any]:
 
 
 def claims(received: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(jose._decode(body(received)["ott"].split(".")[1]))
+    found: dict[str, Any] = json.loads(urlsafe_b64decode(body(received)["ott"].split(".")[1] + "=="))
     return found
 
 
