@@ -59,6 +59,8 @@ CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
 SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
 CERTIFICATE_REQUEST_AGENT = "1.3.6.1.4.1.311.20.2.1"
 _POLLS = 50
+_RA = 99
+"""The number of the RA among the devices."""
 _CLOCK_SKEW = timedelta(hours=1)
 
 
@@ -69,8 +71,8 @@ def _device_key(number: int = 0) -> rsa.RSAPrivateKey:  # noqa: ARG001 - the num
     return key
 
 
-def _csr(*dns_names: str, ca: bool, device: int = 0) -> bytes:
-    builder = x509.CertificateSigningRequestBuilder(_name("device-1"))
+def _csr(*dns_names: str, ca: bool, device: int = 0, name: str = "device-1") -> bytes:
+    builder = x509.CertificateSigningRequestBuilder(_name(name))
     names = x509.SubjectAlternativeName([x509.DNSName(each) for each in dns_names])
     builder = builder.add_extension(names, critical=False)
     if ca:
@@ -320,9 +322,17 @@ class ConnectorContract:
     @_with_connector
     async def test_ra_certificate_one_with_both_key_usages_is_issued(self, connector: Connector) -> None:
         _needs(connector, Capability.RA_CERTIFICATE)
-        usages, validity = (SERVER_AUTH, CERTIFICATE_REQUEST_AGENT), self.ra_validity
-        request = self.request()
-        request = replace(request, contents=replace(request.contents, extended_key_usage=usages, validity=validity))
+        usages = (SERVER_AUTH, CERTIFICATE_REQUEST_AGENT)
+        # Key and name are nobody else's: there are CAs that refuse both to a second owner.
+        request = self.request(device=_RA)
+        contents = replace(
+            request.contents,
+            subject=((NameAttribute(NameOID.COMMON_NAME.dotted_string, "scep-ra"),),),
+            extended_key_usage=usages,
+            validity=self.ra_validity,
+        )
+        csr = _csr("device-1.example.org", ca=False, device=_RA, name="scep-ra")
+        request = replace(request, csr=csr, contents=contents)
 
         certificate = await self.certificate(connector, request)
 
