@@ -38,6 +38,8 @@ _UPN = re.compile(r"[^@\s]+@[^@\s]+")
 
 _MAX_DNS_LENGTH = 253
 _MAX_NAME_LENGTH = 1024
+_MAX_UPN_OCTETS = 127
+"""What no connector writes is not approved either."""
 
 
 def check_subject(csr: Csr, profile: Profile) -> None:
@@ -160,6 +162,8 @@ def _ip_fault(value: str, _: Profile) -> str | None:
 
 
 def _upn_fault(value: str, _: Profile) -> str | None:
+    if len(value.encode()) > _MAX_UPN_OCTETS:
+        return f"has more than {_MAX_UPN_OCTETS} octets"
     return None if _UPN.fullmatch(value) else "is no user principal name"
 
 

@@ -12,6 +12,8 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
+import structlog
+
 from connectors.api import RateLimited
 from ra.errors import RaError
 from ra.service.ports import Clock, Metrics
@@ -22,6 +24,9 @@ WINDOW_SECONDS, WINDOW_LEAST, WINDOW_SHARE = 10.0, 20, 0.5
 
 PROBE_SECONDS = 5.0
 """How long after the breaker has opened, and between two probes."""
+
+QUIET_SECONDS = 60.0
+"""Between two warnings that a CA is away: one that fails now and then does not fill the log."""
 
 _BUSY_SECONDS = 1.0
 """When to come back to a CA that merely has its hands full."""
@@ -81,6 +86,7 @@ class Gate:
         self._is_stopped = False
         self._fault: Exception | None = None
         self._held_because: str | None = None
+        self._away = _Away(name)
 
     def try_enter(self) -> Permit | None:
         """A permit to ask for something new, if one can be had at once."""
@@ -177,11 +183,14 @@ class Gate:
         elif permit is self._probe:
             self._breaker.close()
             self._report()
+        if self._breaker.is_closed:
+            self._away.end(self._clock.monotonic_seconds())
 
     def note_failure(self, permit: Permit, error: Exception) -> None:
         """What was sent before the CA was left alone says nothing new, unless it is told how long to leave it alone."""
         self._fault = error
         now, was_closed = self._clock.monotonic_seconds(), self._breaker.is_closed
+        self._away.begin(now, error)
         if isinstance(error, RateLimited):
             self._breaker.open(now, error.retry_after_seconds or PROBE_SECONDS)
         elif permit is self._probe or (was_closed and self._breaker.note(now, failed=True)):
@@ -230,6 +239,29 @@ class Gate:
         self._metrics.gate_changed(
             self._name, in_use=self._in_use, waiting=len(self._waiting), is_open=not self._breaker.is_closed
         )
+
+
+class _Away:
+    """Tells the log when a CA gives no usable answer any more, and when it does again. Times are monotonic seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._since: float | None = None
+        self._told_at: float | None = None
+        self._log = structlog.get_logger("ra.service.gate")
+
+    def begin(self, now: float, error: Exception) -> None:
+        """A failure: told once until it is over."""
+        if self._since is not None or (self._told_at is not None and now < self._told_at + QUIET_SECONDS):
+            return
+        self._since = self._told_at = now
+        self._log.warning("a CA is away", connector=self._name, detail=f"{type(error).__name__}: {error}")
+
+    def end(self, now: float) -> None:
+        """An answer."""
+        if self._since is not None:
+            self._log.warning("a CA is back", connector=self._name, after_seconds=round(now - self._since, 1))
+            self._since = None
 
 
 class _Breaker:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TypeVar
 
+from asn1crypto.x509 import CertificatePolicies
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -33,6 +34,11 @@ CLOCK_SKEW = timedelta(hours=1)
 
 
 _COMMON_NAME = "2.5.4.3"
+_APPLICATION_POLICIES = "1.3.6.1.4.1.311.21.10"
+"""Windows takes what stands here for extended key usages, before the extension of that name."""
+
+_MOST_SERIAL_BITS = 160
+"""RFC 5280 §4.1.2.2: "CAs MUST force the serialNumber to be a non-negative integer", of up to 20 octets."""
 
 
 class Wrong(RaError):
@@ -70,12 +76,13 @@ def check(
     try:
         leaf, authority = x509.load_der_x509_certificate(issued.certificate), x509.load_der_x509_certificate(issuer)
         _check_issuer(leaf, authority)
+        _check_form(leaf)
         _check_key(leaf, contents)
         _check_subject(leaf, contents, known)
         _check_alternative_names(leaf, contents)
         _check_usages(leaf, contents, known)
         _check_extensions(leaf, contents)
-        _check_validity(leaf, contents, now)
+        _check_validity(leaf, authority, contents, now)
         _check_chain(issued.chain if issued.chain[:1] == (issuer,) else (issued.certificate, *issued.chain))
     except Wrong:
         raise
@@ -105,6 +112,14 @@ def _check_issuer(leaf: x509.Certificate, authority: x509.Certificate) -> None:
         raise Wrong("it, or its chain, is not signed by the CA that is named") from error
 
 
+def _check_form(leaf: x509.Certificate) -> None:
+    """What a reader may trip over: by its serial number a certificate is revoked."""
+    if leaf.version is not x509.Version.v3:
+        raise Wrong("it is no certificate of version 3")
+    if not 0 < leaf.serial_number < 1 << _MOST_SERIAL_BITS:
+        raise Wrong(f"its serial number is not positive, or longer than {_MOST_SERIAL_BITS} bits")
+
+
 def _check_key(leaf: x509.Certificate, contents: ApprovedContents) -> None:
     if leaf.public_key() != load_der_public_key(contents.spki):
         raise Wrong("it holds another key than the one that was approved")
@@ -113,12 +128,13 @@ def _check_key(leaf: x509.Certificate, contents: ApprovedContents) -> None:
 def _check_subject(leaf: x509.Certificate, contents: ApprovedContents, known: Deviations) -> None:
     found = Counter((each.oid.dotted_string, str(each.value)) for each in leaf.subject)
     approved = Counter((each.oid, each.value) for rdn in contents.subject for each in rdn)
-    others = {each.value for each in contents.subject_alternative_names}
+    others = {each.value.lower() for each in contents.subject_alternative_names}
     added = [
         f"{oid}={value}"
         for oid, value in (found - approved).elements()
         if not (
-            f"{oid}={value}" in known.ca_adds or (oid in known.ca_adds and (oid != _COMMON_NAME or value in others))
+            f"{oid}={value}" in known.ca_adds
+            or (oid in known.ca_adds and (oid != _COMMON_NAME or value.lower() in others))
         )
     ]
     missing = [
@@ -128,7 +144,7 @@ def _check_subject(leaf: x509.Certificate, contents: ApprovedContents, known: De
 
 
 def _check_alternative_names(leaf: x509.Certificate, contents: ApprovedContents) -> None:
-    if _alternative_names(leaf) != set(contents.subject_alternative_names):
+    if _alternative_names(leaf) != {_compared(each) for each in contents.subject_alternative_names}:
         raise Wrong("its subject alternative names are not the ones that were approved")
 
 
@@ -145,6 +161,18 @@ def _check_usages(leaf: x509.Certificate, contents: ApprovedContents, known: Dev
         raise Wrong("it has no extended key usage: it would be good for anything")
     oids, approved = {each.dotted_string for each in extended}, frozenset(contents.extended_key_usage)
     _compare("its extended key usages are not the ones that were approved", oids, approved, known)
+    more = _application_policies(leaf) - approved - known.ca_adds
+    _insist("its application policies are not the extended key usages that were approved", sorted(more), [])
+
+
+def _application_policies(leaf: x509.Certificate) -> set[str]:
+    """Written like certificate policies (MS-WCCE §2.2.2.7.7.3)."""
+    found = (each.value for each in leaf.extensions if each.oid.dotted_string == _APPLICATION_POLICIES)
+    return {
+        policy["policy_identifier"].dotted
+        for extension in found
+        for policy in CertificatePolicies.load(extension.public_bytes(), strict=True)
+    }
 
 
 def _compare(complaint: str, found: AbstractSet[str], approved: AbstractSet[str], known: Deviations) -> None:
@@ -189,13 +217,17 @@ def _bits(usage: x509.KeyUsage) -> set[str]:
     return {name for name, is_set in bits.items() if is_set}
 
 
-def _check_validity(leaf: x509.Certificate, contents: ApprovedContents, now: datetime) -> None:
+def _check_validity(
+    leaf: x509.Certificate, authority: x509.Certificate, contents: ApprovedContents, now: datetime
+) -> None:
     if leaf.not_valid_before_utc > now + CLOCK_SKEW:
         raise Wrong("it is not valid yet")
     if leaf.not_valid_after_utc <= now:
         raise Wrong("it has already expired")
     if leaf.not_valid_after_utc - now > contents.validity + CLOCK_SKEW:
         raise Wrong("it is valid for longer than was approved")
+    if leaf.not_valid_before_utc < authority.not_valid_before_utc - CLOCK_SKEW:
+        raise Wrong("it is valid from before there was its CA")
 
 
 def _extension(leaf: x509.Certificate, kind: type[T]) -> T | None:
@@ -210,7 +242,22 @@ _UPN = "1.3.6.1.4.1.311.20.2.3"
 
 def _alternative_names(leaf: x509.Certificate) -> set[San]:
     names = _extension(leaf, x509.SubjectAlternativeName)
-    return {_san(each) for each in names} if names is not None else set()
+    return {_compared(_san(each)) for each in names} if names is not None else set()
+
+
+def _compared(san: San) -> San:
+    """A name as it is the same name: CAs write host names, and schemes of URIs, in small letters, and drop an empty fragment."""
+    match san.kind:
+        case SanKind.DNS:
+            return San(san.kind, san.value.lower())
+        case SanKind.EMAIL:
+            local, at, domain = san.value.rpartition("@")
+            return San(san.kind, f"{local}{at}{domain.lower()}")
+        case SanKind.URI:
+            scheme, colon, rest = san.value.partition(":")
+            return San(san.kind, f"{scheme.lower()}{colon}{rest.removesuffix('#')}")
+        case _:
+            return san
 
 
 def _san(name: x509.GeneralName) -> San:

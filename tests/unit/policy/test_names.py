@@ -210,6 +210,7 @@ def test_a_upn_is_allowed_where_the_profile_lets_it_through() -> None:
     check_subject_alternative_names([san("upn", "jürgen@example.org")], profile(**options))
 
     assert "upn 'nobody' is no user principal name" == san_refusal(san("upn", "nobody"), **options)
+    assert "more than 127 octets" in (san_refusal(san("upn", "ü" * 60 + "@example"), **options) or "")
 
 
 def test_a_wildcard_is_refused_unless_the_profile_allows_it() -> None:

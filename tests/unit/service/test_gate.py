@@ -9,9 +9,19 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from connectors.api import AuthFailed, BackendUnavailable, RateLimited
-from ra.service.gate import CONSECUTIVE_FAILURES, PROBE_SECONDS, WINDOW_LEAST, WINDOW_SECONDS, Gate, Overloaded, Permit
+from ra.service.gate import (
+    CONSECUTIVE_FAILURES,
+    PROBE_SECONDS,
+    QUIET_SECONDS,
+    WINDOW_LEAST,
+    WINDOW_SECONDS,
+    Gate,
+    Overloaded,
+    Permit,
+)
 from tests.fakes.assembled import Counts
 from tests.fakes.clock import FakeClock
 
@@ -427,3 +437,41 @@ def test_every_permit_comes_back_and_never_are_too_many_out(actions: list[tuple[
         assert crowd.gate.room() == (1 if crowd.gate.is_open else 2)
 
     asyncio.run(live())
+
+
+# ---------------------------------------------------------------- what the log is told
+AWAY = {"event": "a CA is away", "log_level": "warning", "connector": "lab", "detail": "BackendUnavailable: refused"}
+
+
+async def test_that_a_ca_is_away_and_is_back_is_told_once() -> None:
+    with capture_logs() as logs:
+        one, clock, _ = gate()
+        fail(one, CONSECUTIVE_FAILURES)
+        clock.advance(PROBE)
+        fail(one)
+        clock.advance(PROBE)
+        ask(one, "ok ok")
+
+    back = {"event": "a CA is back", "log_level": "warning", "connector": "lab", "after_seconds": 2 * PROBE_SECONDS}
+    assert [AWAY, back] == logs
+
+
+async def test_an_answer_that_was_on_its_way_does_not_say_that_the_ca_is_back() -> None:
+    with capture_logs() as logs:
+        one, _, _ = gate(max_concurrent=CONSECUTIVE_FAILURES + 1)
+        late = entered(one)
+        fail(one, CONSECUTIVE_FAILURES)
+        with late:
+            late.succeeded()
+
+    assert [AWAY] == logs
+
+
+async def test_a_ca_that_fails_now_and_then_does_not_fill_the_log() -> None:
+    with capture_logs() as logs:
+        one, clock, _ = gate()
+        ask(one, "fail ok fail ok fail ok")
+        clock.advance(timedelta(seconds=QUIET_SECONDS))
+        ask(one, "fail ok")
+
+    assert ["a CA is away", "a CA is back"] * 2 == [each["event"] for each in logs]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,6 +26,7 @@ SID = x509.UnrecognizedExtension(
     x509.ObjectIdentifier("1.3.6.1.4.1.311.25.2"),
     bytes.fromhex("301da01b060a2b060104018237190201a00d040b") + b"S-1-5-21-50",
 )
+APPLICATION_POLICIES = x509.ObjectIdentifier("1.3.6.1.4.1.311.21.10")
 UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
 
 
@@ -247,3 +249,82 @@ def test_what_the_library_trips_over_is_wrong_and_no_fault() -> None:
 
     with pytest.raises(Wrong):
         check(issued(twice), ca_certificate(), CONTENTS, NOW)
+
+
+def application_policies(*usages: x509.ObjectIdentifier) -> x509.UnrecognizedExtension:
+    policies = x509.CertificatePolicies([x509.PolicyInformation(each, None) for each in usages])
+    return x509.UnrecognizedExtension(APPLICATION_POLICIES, policies.public_bytes())
+
+
+def test_application_policies_are_extended_key_usages() -> None:
+    """CVE-2024-49019: Windows looks at them first."""
+    agent = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.1")
+    more = leaf(extra=application_policies(CLIENT, agent))
+    unreadable = leaf(extra=x509.UnrecognizedExtension(APPLICATION_POLICIES, b"none"))
+    known = Deviations(ca_adds=frozenset({agent.dotted_string}))
+
+    check(issued(leaf(extra=application_policies(CLIENT))), CA_CERTIFICATE, CONTENTS, NOW)
+    check(issued(more), CA_CERTIFICATE, CONTENTS, NOW, known=known)
+    with pytest.raises(Wrong, match=r"application policies .* has '1\.3\.6\.1\.4\.1\.311\.20\.2\.1'"):
+        check(issued(more), CA_CERTIFICATE, CONTENTS, NOW)
+    with pytest.raises(Wrong, match="cannot be read"):
+        check(issued(unreadable), CA_CERTIFICATE, CONTENTS, NOW)
+
+
+def rewritten(**fields: object) -> bytes:
+    """A certificate with what no library lets one write, signed all the same."""
+    certificate = asn1_x509.Certificate.load(leaf())
+    for name_, value in fields.items():
+        certificate["tbs_certificate"][name_] = value
+    certificate["signature_value"] = CA_KEY.sign(
+        certificate["tbs_certificate"].dump(force=True), ec.ECDSA(hashes.SHA256())
+    )
+    der: bytes = certificate.dump(force=True)
+    return der
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@pytest.mark.parametrize("serial", [-5, 0, 1 << 160])
+def test_a_serial_number_is_positive_and_not_long(serial: int) -> None:
+    with pytest.raises(Wrong, match="serial number"):
+        check(issued(rewritten(serial_number=serial)), CA_CERTIFICATE, CONTENTS, NOW)
+
+
+def test_a_certificate_of_version_1_has_no_extensions_that_count() -> None:
+    with pytest.raises(Wrong, match="version 3"):
+        check(issued(rewritten(version="v1")), CA_CERTIFICATE, CONTENTS, NOW)
+
+
+def test_a_certificate_may_be_backdated_but_not_to_before_its_ca() -> None:
+    check(issued(leaf(not_before=NOW - timedelta(minutes=50))), CA_CERTIFICATE, CONTENTS, NOW)
+    with pytest.raises(Wrong, match="before there was its CA"):
+        check(issued(leaf(not_before=NOW - timedelta(hours=2))), CA_CERTIFICATE, CONTENTS, NOW)
+
+
+@pytest.mark.parametrize(
+    ("approved", "found"),
+    [
+        (San(SanKind.DNS, "Device.Example"), x509.DNSName("device.example")),
+        (San(SanKind.EMAIL, "Me@Example"), x509.RFC822Name("Me@example")),
+        (San(SanKind.URI, "URN:x#"), x509.UniformResourceIdentifier("urn:x")),
+    ],
+)
+def test_the_same_name_in_other_letters_is_the_same(approved: San, found: x509.GeneralName) -> None:
+    """Else a device would stop the CA for all others by the way it writes its name."""
+    contents = replace(CONTENTS, subject_alternative_names=(approved,))
+
+    check(issued(leaf(names=(found,))), CA_CERTIFICATE, contents, NOW)
+
+
+@pytest.mark.parametrize(
+    ("approved", "found"),
+    [
+        (San(SanKind.EMAIL, "Me@example"), x509.RFC822Name("me@example")),
+        (San(SanKind.URI, "urn:X"), x509.UniformResourceIdentifier("urn:x")),
+    ],
+)
+def test_where_letters_count_they_are_compared(approved: San, found: x509.GeneralName) -> None:
+    contents = replace(CONTENTS, subject_alternative_names=(approved,))
+
+    with pytest.raises(Wrong, match="alternative names"):
+        check(issued(leaf(names=(found,))), CA_CERTIFICATE, contents, NOW)
