@@ -26,8 +26,8 @@ _HELD = select(
     transactions.c.chain,
     transactions.c.not_after,
 ).where(transactions.c.serial == bindparam("serial"), transactions.c.connector == bindparam("connector"))
-_OF_CERTIFICATE = select(*(transactions.c[each.name] for each in fields(Transaction))).where(
-    transactions.c.serial == bindparam("serial"), transactions.c.certificate == bindparam("certificate")
+_OF_SERIAL = select(*(transactions.c[each.name] for each in fields(Transaction))).where(
+    transactions.c.serial == bindparam("serial")
 )
 _OPEN_ORDER = select(transactions.c.id).where(
     transactions.c.profile == bindparam("profile"),
@@ -83,10 +83,22 @@ def revoked_at(connection: Connection, connector: str) -> datetime | None:
 
 
 def holder_of(connection: Connection, certificate: bytes, serial: int) -> Transaction | None:
-    """The transaction that certificate, DER, was issued for; None: the journal does not know it. Reads only."""
-    values = {"serial": f"{serial:x}", "certificate": certificate}
-    row = connection.execute(_OF_CERTIFICATE, values).mappings().first()
-    return None if row is None else Transaction(**row)
+    """The transaction that certificate, DER, was issued for; None: the journal does not know it. Reads only.
+
+    What counts is what the CA has signed: an ECDSA signature can be written in two ways by anybody.
+    """
+    rows = connection.execute(_OF_SERIAL, {"serial": f"{serial:x}"}).mappings()
+    return next((Transaction(**row) for row in rows if _says_the_same(row["certificate"], certificate)), None)
+
+
+def _says_the_same(kept: bytes, shown: bytes) -> bool:
+    if kept == shown:
+        return True
+    try:
+        tbs = [x509.load_der_x509_certificate(each).tbs_certificate_bytes for each in (kept, shown)]
+    except (ValueError, x509.InvalidVersion):
+        return False
+    return tbs[0] == tbs[1]
 
 
 def stands_elsewhere(connection: Connection, connector: str, serial: int, which: UUID) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from ra.journal.audit import CLOSED, OPENED
 from ra.journal.events import EVENTS, undocumented
+from tests.sources import parsed
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def recorded() -> Iterator[tuple[str, list[str]]]:
     """Kind and fields of every event that is written out in the code: dicts whose first key is "event"."""
     for path in (ROOT / "ra").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Dict) and node.keys and isinstance(node.keys[0], ast.Constant):
                 first, kind = node.keys[0].value, node.values[0]
                 if first == "event" and isinstance(kind, ast.Constant):

@@ -25,6 +25,7 @@ from ra.client.names import FailInfo, MessageType
 from ra.client.requests import key_transaction_id
 from ra.errors import Unavailable
 from ra.journal import settle
+from ra.journal.certificates import holder_of
 from ra.journal.states import State
 from ra.journal.statistics import count
 from ra.policy.profile import EXTENDED_KEY_USAGES
@@ -458,6 +459,20 @@ async def test_a_ca_that_is_named_for_renewal_is_as_good_as_ours_for_the_names_i
 
     assert "success" == renewed.outcome
     assert "other names are asked for" in refused.detail
+
+
+async def test_a_certificate_that_the_journal_knows_is_known_however_its_signature_is_written(ra: Assembled) -> None:
+    device = await enrolled(ra)
+    assert device.certificate is not None
+    kept, shown = pki.der(device.certificate), bytearray(pki.der(device.certificate))
+    shown[-1] ^= 1
+
+    serial = device.certificate.serial_number
+    known = await ra.journal.read(lambda c: holder_of(c, kept, serial))
+    same = await ra.journal.read(lambda c: holder_of(c, bytes(shown), serial))
+
+    assert known is not None
+    assert known == same
 
 
 async def test_a_ca_below_one_that_is_named_for_renewal_is_no_device(ra: Assembled) -> None:
