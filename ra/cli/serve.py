@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import ssl
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +33,12 @@ BACKLOG = 2048
 
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept: longer than proxies keep theirs (nginx: 60), and than devices pause between polls."""
+
+HEALTH_SECONDS = 20
+"""A worker that says nothing for so long is killed and started anew. On a busy machine, one that starts is silent too."""
+
+START_SECONDS = 60
+"""For so long a worker that is to take another one's place may start; then that one is kept."""
 
 _TICK_SECONDS = 0.1
 
@@ -68,12 +76,30 @@ def command(
         raise typer.Exit(FAILED)
 
 
+class Ending(threading.Event):
+    """Set from when a signal that ends the service has come, so that a start that takes its time is not waited for."""
+
+    def __init__(self, signals: Sequence[int]) -> None:
+        super().__init__()
+        self._signals = signals
+
+    def is_set(self) -> bool:
+        return super().is_set() or not {signal.SIGTERM, signal.SIGINT}.isdisjoint(self._signals)
+
+
 class Supervisor(Multiprocess):
     """uvicorn's, with a notice before the end. SIGINT, which is sent by hand, and a second SIGTERM cut it short."""
 
     def __init__(self, config: Config, sockets: list[socket.socket], notice_seconds: int) -> None:
         super().__init__(config, sockets)
         self._notice_seconds = notice_seconds
+        self.should_exit = Ending(self.signal_queue)
+
+    def restart_all(self) -> None:
+        """Its workers may take longer over their start than over an answer to whether they are well."""
+        self.config.timeout_worker_healthcheck = START_SECONDS
+        super().restart_all()
+        self.config.timeout_worker_healthcheck = HEALTH_SECONDS
 
     def handle_term(self) -> None:
         if self._notice_seconds:
@@ -139,6 +165,7 @@ def uvicorn_config(configuration: Configuration) -> Config:
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_worker_healthcheck=HEALTH_SECONDS,
         timeout_graceful_shutdown=server.shutdown_grace_seconds,
         **(_tls(server.tls, configuration.directory) if server.tls else {}),
     )

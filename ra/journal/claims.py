@@ -6,7 +6,7 @@ loses it to the next one that claims.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,12 @@ from ra.journal import statements
 from ra.journal.moves import record_outcome
 from ra.journal.records import Transaction
 from ra.journal.states import State, check_path
+
+NOBODY = UUID(int=0)
+"""Holds the lease of a job that nobody is at."""
+
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a job was done that was not."""
 
 _LOST = "whoever asked the CA has not said what it answered"
 
@@ -65,6 +71,18 @@ def take_lease(connection: Connection, name: str, holder: UUID, now: datetime, u
 def is_free(connection: Connection, name: str, now: datetime) -> bool:
     """Whether nobody has the job, so that it is worth a commit to take it. Reads only."""
     return connection.execute(statements.LEASED, {"of": name, "of_now": now}).first() is None
+
+
+def is_due(connection: Connection, name: str, now: datetime, every: timedelta) -> bool:
+    """Whether nobody is at a job that is done every so often, and it was last done that long ago. Reads only."""
+    values = {"of": name, "of_now": now, "of_before": now - every, "nobody": NOBODY}
+    return connection.execute(statements.NOT_DUE, values).first() is None
+
+
+def give_back(connection: Connection, name: str, holder: UUID, ran_at: datetime) -> None:
+    """Ends a lease, unless somebody else has it by now, and keeps when the job was done; NEVER: it was not."""
+    values = {"of": name, "of_holder": holder, "nobody": NOBODY, "ran_at": ran_at}
+    connection.execute(statements.RETURN_LEASE, values)
 
 
 def _of(connector: str, now: datetime, until: datetime, count: int) -> dict[str, Any]:

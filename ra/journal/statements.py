@@ -213,6 +213,19 @@ TAKE_LEASE = _LEASE_ROW.on_conflict_do_update(
     set_={"holder": _LEASE_ROW.excluded.holder, "until": _LEASE_ROW.excluded.until},
     where=or_(leases.c.holder == _LEASE_ROW.excluded.holder, leases.c.until <= bindparam("of_now")),
 ).returning(leases.c.name)
+RETURN_LEASE = (
+    update(leases)
+    .where(leases.c.name == bindparam("of"), leases.c.holder == bindparam("of_holder"))
+    .values(holder=bindparam("nobody"), until=bindparam("ran_at"))
+)
+"""What nobody holds says when it was done the last time."""
+NOT_DUE = select(leases.c.name).where(
+    leases.c.name == bindparam("of"),
+    or_(
+        and_(leases.c.holder != bindparam("nobody"), leases.c.until > bindparam("of_now")),
+        and_(leases.c.holder == bindparam("nobody"), leases.c.until > bindparam("of_before")),
+    ),
+)
 LEASED = select(leases.c.name).where(leases.c.name == bindparam("of"), leases.c.until > bindparam("of_now"))
 
 # ---------------------------------------------------------------- what is forgotten

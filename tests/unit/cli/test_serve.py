@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import resource
+import signal
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from uvicorn.supervisors.multiprocess import SIGNALS, Process
 
-from ra.cli.serve import configure, open_as_many_files_as_allowed, uvicorn_config
+from ra.cli.serve import (
+    HEALTH_SECONDS,
+    START_SECONDS,
+    Ending,
+    Supervisor,
+    configure,
+    open_as_many_files_as_allowed,
+    uvicorn_config,
+)
 from ra.errors import Misconfigured
 from ra.settings.load import load
 from ra.settings.model import Address
@@ -25,6 +35,14 @@ def environment_is_restored() -> Iterator[None]:
     yield
     environment.clear()
     environment.update(before)
+
+
+@pytest.fixture
+def signals_are_restored() -> Iterator[None]:
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 def test_a_client_certificate_is_never_asked_for() -> None:
@@ -77,3 +95,31 @@ def test_as_many_files_are_opened_as_the_system_allows() -> None:
 
     assert (hard, hard) == resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_start_that_takes_its_time_is_not_waited_for_once_the_service_is_to_end() -> None:
+    signals = [signal.SIGHUP]
+    ending = Ending(signals)
+
+    before = ending.is_set()
+    signals.append(signal.SIGTERM)
+
+    assert (False, True) == (before, ending.is_set())
+
+
+@pytest.mark.usefixtures("signals_are_restored")
+def test_a_worker_may_take_longer_over_its_start_than_over_an_answer() -> None:
+    config = uvicorn_config(load(EXAMPLES / "lan.toml", {}))
+    supervisor = Supervisor(config, [], 0)
+    given: list[int] = []
+
+    class Processes(list[Process]):
+        def __iter__(self) -> Iterator[Process]:
+            given.append(config.timeout_worker_healthcheck)
+            return iter(())
+
+    supervisor.processes = Processes()
+    supervisor.restart_all()
+
+    assert [START_SECONDS] == given
+    assert HEALTH_SECONDS == config.timeout_worker_healthcheck
