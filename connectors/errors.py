@@ -31,6 +31,7 @@ class BackendUnavailable(ConnectorError):
     Attributes:
         retry_after_seconds: what the backend asked for, if it did.
         maybe_issued: True once the request may have reached the backend.
+        answered: it can be reached, and says itself that it is out of order.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class BackendUnavailable(ConnectorError):
         maybe_issued: bool,
         retry_after_seconds: int | None = None,
         settings: tuple[str, ...] = (),
+        answered: bool = False,
     ) -> None:
         super().__init__(detail, settings=settings)
+        self.answered = answered
         self.maybe_issued = maybe_issued
         self.retry_after_seconds = retry_after_seconds
 

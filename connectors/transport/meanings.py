@@ -72,9 +72,9 @@ def error_of(
     after = answer.retry_after_seconds
     match meaning:
         case Meaning.AGAIN | Meaning.DOWN:
-            return BackendUnavailable(detail, maybe_issued=False, retry_after_seconds=after)
+            return BackendUnavailable(detail, maybe_issued=False, retry_after_seconds=after, answered=True)
         case Meaning.LOST:
-            return BackendUnavailable(detail, maybe_issued=issues, retry_after_seconds=after)
+            return BackendUnavailable(detail, maybe_issued=issues, retry_after_seconds=after, answered=True)
         case Meaning.WAIT:
             return RateLimited(detail, after if after is not None else DEFAULT_WAIT_SECONDS)
         case Meaning.NOT_ALLOWED:

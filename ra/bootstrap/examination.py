@@ -136,7 +136,7 @@ async def _validator(configuration: Configuration, name: str, surroundings: Surr
     subject = f"challenges.{name}"
     if warnings:
         return Finding(subject=subject, verdict=Verdict.WARNING, detail="; ".join(warnings))
-    return Finding(subject=subject, verdict=Verdict.OK, detail=reached or "its options and secrets can be read")
+    return Finding(subject=subject, verdict=Verdict.OK, detail=reached or _NOT_ASKED)
 
 
 async def _identities(
@@ -205,21 +205,25 @@ def _judged(error: RaError | ConnectorError) -> tuple[Verdict, str]:
     match error:
         case RateLimited():
             return Verdict.UNREACHABLE, "it answers, and wants to be asked less often: wait, or have its limit raised"
+        case BackendUnavailable(answered=True) | Unavailable(__cause__=BackendUnavailable(answered=True)):
+            return Verdict.UNREACHABLE, _IS_IT_WELL
         case BackendUnavailable() | Unavailable():
             return Verdict.UNREACHABLE, _IS_IT_UP
         case AuthFailed():
-            return Verdict.MISCONFIGURED, "replace what the settings point to, or let these credentials in at the CA"
+            return Verdict.MISCONFIGURED, "replace what the settings point to, or have these credentials let in there"
         case ProtocolViolation():
-            return Verdict.FAILED, "see whether that address is the CA's own, and not a page of a proxy before it"
+            return Verdict.FAILED, "see whether that address is the server's own, and not a page of a proxy before it"
         case BadConnector():
-            return Verdict.MISCONFIGURED, "correct the settings, or make at the CA what they name"
+            return Verdict.MISCONFIGURED, "correct the settings, or make there what they name"
         case Misconfigured():
             return Verdict.MISCONFIGURED, "correct it, and ask again"
         case _:
             return Verdict.FAILED, ""
 
 
+_NOT_ASKED = "its options and secrets can be read; nobody was asked"
 _IS_IT_UP = "see whether the server runs, and whether address, DNS, firewall and proxy let this machine through"
+_IS_IT_WELL = "it answers that it is out of order: see its own log, or the proxy's before it; no setting here is wrong"
 _RENEW_THE_CA = "renew the CA certificate, and name the new issuer in the connector's settings"
 
 

@@ -275,6 +275,8 @@ class Reaching(Protocol):
     async def reach(self) -> str:
         """Tries it; what was found, in a sentence.
 
+        Nobody is let in by it, and nothing is spent.
+
         Raises:
-            Unavailable: it does not work; the message says what is missing.
+            connectors.api.ConnectorError: it does not work; the message says what is missing, its `settings` where.
         """

@@ -105,7 +105,7 @@ class Checked:
         return self.validator.errands if isinstance(self.validator, Errands) else ()
 
     async def reach(self) -> str | None:
-        """As Reaching.reach; None where nobody is asked."""
+        """As Reaching.reach; None where nobody can be asked."""
         return await self.validator.reach() if isinstance(self.validator, Reaching) else None
 
     async def notify(self, notice: Notice) -> Receipt:

@@ -38,7 +38,7 @@ from connectors.transport import Call, Effect, Transport, TransportOptions
 from ra.challenge.api import Attempt, Deny, Services, Verdict
 from ra.challenge.fetched import Fetched
 from ra.challenge.one_time import names_asked
-from ra.challenge.remote import open_transport, unavailable
+from ra.challenge.remote import below, open_transport, unavailable
 from ra.errors import Misconfigured
 from ra.policy.grant import Grant
 
@@ -139,6 +139,12 @@ class Inventory:
         attributes = {each: row[each][:MAX_ATTRIBUTE_CHARACTERS] for each in self.options.attributes}
         return Grant(method=self.services.name, label="on the list", attributes=attributes)
 
+    async def reach(self) -> str:
+        """Reads the list, or has it already."""
+        with below("source"):
+            devices = await self.devices.get()
+        return f"the list of devices can be had: {sum(map(len, devices.rows.values()))} of its rows count"
+
     def _spelt(self, value: str) -> str:
         return spelling(self.options)(value)
 
@@ -153,7 +159,7 @@ async def connect(options: Options, services: Services) -> Inventory:
     Raises:
         Misconfigured: the file cannot be read, or has not the columns.
     """
-    transport = open_transport(options.source, services) if isinstance(options.source, UrlSource) else None
+    transport = _transport_to(options.source, services) if isinstance(options.source, UrlSource) else None
     devices = Fetched(
         fetch=_fetching(options, services, transport),
         now=services.now,
@@ -167,6 +173,10 @@ async def connect(options: Options, services: Services) -> Inventory:
         except ConnectorError as error:
             raise Misconfigured(str(error)) from error
     return Inventory(options=options, services=services, devices=devices, transport=transport)
+
+
+def _transport_to(source: UrlSource, services: Services) -> Transport:
+    return open_transport(source, services, credentials=("token" if source.token else "url",))
 
 
 def spelling(options: Options) -> Callable[[str], str]:
@@ -221,7 +231,7 @@ def _fetching(options: Options, services: Services, transport: Transport | None)
         headers: dict[str, str | Secret] = {"Accept": "text/csv"}
         if source.token is not None:
             headers["Authorization"] = Secret(f"Bearer {services.read_secret(source.token).reveal().strip()}")
-        call = Call(operation="list", effect=Effect.REPEATABLE, url=source.url, headers=headers)
+        call = Call(operation="list", effect=Effect.REPEATABLE, url=source.url, headers=headers, settings=("url",))
         return (await transport.call(call)).body
 
     async def fetch() -> DeviceList:

@@ -107,6 +107,10 @@ class Jwt:
         fault = self._time_fault(claims, attempt.arrived_at) or self._fault(claims, attempt)
         return Deny(detail=f"the token {fault}") if fault else self._granted(claims, presented)
 
+    async def reach(self) -> str:
+        """Fetches the issuer's keys, or has them already."""
+        return f"the issuer's JWKS can be had: {len(await self.keys.get())} of its keys can be used"
+
     async def _keys_for(self, token: Token) -> tuple[Key, ...]:
         """The issuer may have new keys: for one that is not known they are fetched anew, but not at every stranger's word."""
         keys = await self.keys.get()
@@ -178,10 +182,12 @@ async def connect(options: Options, services: Services) -> Jwt:
     Raises:
         connectors.api.Misconfigured: a file of the transport is missing.
     """
-    transport = open_transport(options, services)
+    transport = open_transport(options, services, credentials=("url",))
 
     async def fetch() -> tuple[Key, ...]:
-        answer = await transport.call(Call(operation="jwks", effect=Effect.REPEATABLE, url=options.url))
+        answer = await transport.call(
+            Call(operation="jwks", effect=Effect.REPEATABLE, url=options.url, settings=("url",))
+        )
         keys = read_jwks(answer.parse(_Jwks).model_dump())
         if not keys:
             raise ProtocolViolation(f"{options.url} has no key that could be used")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from connectors.api import BackendUnavailable, ConnectorError
@@ -31,6 +33,20 @@ def transport_services(services: Services) -> TransportServices:
         read_secret=services.read_secret,
         observe=services.observe,
     )
+
+
+@contextmanager
+def below(section: str) -> Iterator[None]:
+    """Settings that an error names are keys of a section of the options.
+
+    Raises:
+        ConnectorError: what is raised inside.
+    """
+    try:
+        yield
+    except ConnectorError as error:
+        error.settings = tuple(f"{section}.{each}" for each in error.settings)
+        raise
 
 
 def unavailable(error: ConnectorError, otherwise_seconds: int = 30) -> Unavailable:

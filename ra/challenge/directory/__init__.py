@@ -32,13 +32,16 @@ from ra.challenge.directory.ldap import LdapDirectory, LdapSource
 from ra.challenge.directory.microsoft import EntraSource, IntuneSource, MicrosoftDirectory
 from ra.challenge.directory.records import VALUE, Device
 from ra.challenge.one_time import names_asked
-from ra.challenge.remote import unavailable
+from ra.challenge.remote import below, unavailable
 from ra.errors import Misconfigured
 from ra.policy.grant import Grant
 from ra.scep.csr import Csr
 
 _VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
 """What is looked up goes into a filter of the directory's own language: nothing in it may mean anything there."""
+
+NO_DEVICE = "00000000-0000-0000-0000-000000000000"
+"""What is looked up to see whether the directory answers."""
 
 _LDAP_VALUE = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
 """What is put into a filter of LDAP cannot mean anything there."""
@@ -134,6 +137,12 @@ class Managed:
             attributes=device.attributes(),
             sid=device.sid,
         )
+
+    async def reach(self) -> str:
+        """Looks up a device that nobody has."""
+        with below("source"):
+            await self.directory.find(dict.fromkeys(self.needs, NO_DEVICE))
+        return "the directory lets us in, and answers a look-up"
 
     async def aclose(self) -> None:
         await self.directory.aclose()

@@ -11,7 +11,7 @@ from pydantic import Field
 from connectors.api import AuthFailed, ProtocolViolation, Secret
 from connectors.transport import AnswerModel, Call, Effect, SecretReference, TransportOptions
 from ra.challenge.api import Services
-from ra.challenge.directory.records import VALUE, Device, Tokens
+from ra.challenge.directory.records import CREDENTIALS, VALUE, Device, Tokens
 from ra.challenge.remote import open_transport
 
 
@@ -100,7 +100,7 @@ class JamfDirectory:
 
     def __init__(self, source: JamfSource, services: Services) -> None:
         self._source = source
-        self._transport = open_transport(source, services)
+        self._transport = open_transport(source, services, credentials=CREDENTIALS)
         self._tokens = Tokens(
             transport=self._transport,
             url="/api/oauth/token",

@@ -11,7 +11,7 @@ from pydantic import Field
 from connectors.api import AuthFailed, Secret
 from connectors.transport import AnswerModel, BaseUrl, Call, Effect, SecretReference, TransportOptions
 from ra.challenge.api import Services
-from ra.challenge.directory.records import VALUE, Device, Tokens
+from ra.challenge.directory.records import CREDENTIALS, VALUE, Device, Tokens
 from ra.challenge.remote import open_transport
 from ra.policy.sid import is_sid
 
@@ -57,7 +57,7 @@ class MicrosoftDirectory:
     def __init__(self, source: EntraSource | IntuneSource, services: Services) -> None:
         reachable = source.model_copy(update={"other_urls": (*source.other_urls, source.login_url)})
         self._source = source
-        self._transport = open_transport(reachable, services)
+        self._transport = open_transport(reachable, services, credentials=CREDENTIALS)
         self._tokens = Tokens(
             transport=self._transport,
             url=f"{source.login_url.rstrip('/')}/{source.tenant}/oauth2/v2.0/token",

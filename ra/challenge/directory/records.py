@@ -10,10 +10,13 @@ from datetime import datetime, timedelta
 from pydantic import Field
 
 from connectors.api import Secret
-from connectors.transport import AnswerModel, Call, Effect, Transport
+from connectors.transport import AnswerModel, Call, Effect, Meaning, Transport
 
 VALUE = "value"
 """What the options take from the request to be looked up, among the names that `find` is given."""
+
+CREDENTIALS = ("client_id", "client_secret")
+"""Settings that say who we are, of every directory that gives tokens."""
 
 EARLY = timedelta(minutes=2)
 """So long before its end a token is replaced."""
@@ -61,7 +64,14 @@ class Tokens:
         """
         async with self._lock:
             if self._held is None or self.now() >= self._held[1]:
-                call = Call(operation="token", effect=Effect.REPEATABLE, method="POST", url=self.url, form=self.form())
+                call = Call(
+                    operation="token",
+                    effect=Effect.REPEATABLE,
+                    method="POST",
+                    url=self.url,
+                    form=self.form(),
+                    statuses={400: Meaning.NOT_ALLOWED},  # RFC 6749 §5.2: so may invalid_client come
+                )
                 granted = (await self.transport.call(call)).parse(_Granted)
                 lasts = max(timedelta(seconds=granted.expires_in) - EARLY, _SHORTEST)
                 self._held = Secret(f"Bearer {granted.access_token}"), self.now() + lasts

@@ -77,6 +77,18 @@ _SYMPTOMS = {
 }
 """By the number of Entra's error (AADSTS…)."""
 
+_UNKNOWN = frozenset({700016, 90002})
+
+
+def is_unknown_to_entra(answer: Answer) -> bool:
+    """Whether Entra has no such tenant, or no such application."""
+    try:
+        said = json.loads(answer.body)
+    except ValueError:
+        return False
+    numbers = said.get("error_codes") if isinstance(said, dict) else None
+    return isinstance(numbers, list) and any(each in _UNKNOWN for each in numbers)
+
 
 def explain(answer: Answer) -> str:
     """The error of an answer as far as it is one of Microsoft's forms; else its first line."""

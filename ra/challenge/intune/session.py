@@ -64,13 +64,10 @@ class Session:
         """Where Intune's services are, with tokens for both resources obtained.
 
         Raises:
-            Unavailable: something is missing; the message says what.
+            ConnectorError: something is missing; the message says what.
         """
-        try:
-            await self._tokens.get(self._options.intune_scope)
-            return {each.name: (await self._discovery.find(each)).url for each in Service}
-        except ConnectorError as error:
-            raise Unavailable(str(error)) from error
+        await self._tokens.get(self._options.intune_scope)
+        return {each.name: (await self._discovery.find(each)).url for each in Service}
 
     async def _call(self, request: Request, which: str) -> Answer:
         scope = self._options.intune_scope

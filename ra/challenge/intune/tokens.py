@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from connectors.api import Secret, Services
-from connectors.transport import Call, Effect, Meaning, Transport
-from ra.challenge.intune.answers import TokenAnswer, explain
+from connectors.transport import Answer, Call, Effect, Meaning, Transport
+from ra.challenge.intune.answers import TokenAnswer, explain, is_unknown_to_entra
 from ra.challenge.intune.credentials import Credential
 from ra.challenge.intune.flights import Flights
 from ra.challenge.intune.options import Options
@@ -18,6 +18,13 @@ _EARLY = timedelta(minutes=5)
 
 _YOUNG = timedelta(seconds=60)
 """A younger token is not the reason for a refusal: another one would be no better."""
+
+_CREDENTIALS = {
+    "secret": ("credential.client_secret",),
+    "certificate": ("credential.certificate", "credential.key"),
+    "federated": ("credential.token",),
+}
+"""Which settings prove who we are, by the credential's method."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +47,12 @@ class Tokens:
         self._options = options
         self._credential = credential
         self._services = services
-        self._transport = Transport(options.to_server(options.authority_url), services, explain=explain)
+        self._transport = Transport(
+            options.to_server(options.authority_url),
+            services,
+            explain=explain,
+            credentials=_CREDENTIALS[options.credential.method],
+        )
         self._held: dict[str, Token] = {}
         self._flights: Flights[Token] = Flights()
 
@@ -81,7 +93,8 @@ class Tokens:
                 **self._credential.form(own.token_url),
             },
             # RFC 6749 §5.2: invalid_client may come as either.
-            statuses={400: Meaning.NOT_ALLOWED},
+            statuses={400: _meaning, 401: _meaning},
+            settings=("tenant", "client_id", "cloud"),
         )
         now = self._services.now()
         answer = (await self._transport.call(call)).parse(TokenAnswer)
@@ -97,3 +110,8 @@ class Tokens:
     async def aclose(self) -> None:
         await self._flights.aclose()
         await self._transport.aclose()
+
+
+def _meaning(answer: Answer) -> Meaning:
+    """Whether it is the credential, or nobody knows who it should prove."""
+    return Meaning.MISCONFIGURED if is_unknown_to_entra(answer) else Meaning.NOT_ALLOWED

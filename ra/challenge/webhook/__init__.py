@@ -37,9 +37,20 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from connectors.api import BackendUnavailable, ConnectorError, Secret
-from connectors.transport import Answer, AnswerModel, Call, Effect, SecretReference, Transport, TransportOptions, shown
+from connectors.transport import (
+    Answer,
+    AnswerModel,
+    Call,
+    Effect,
+    Meaning,
+    Meanings,
+    SecretReference,
+    Transport,
+    TransportOptions,
+    shown,
+)
 from ra.challenge.api import Accepted, Attempt, Deny, Receipt, Services, Verdict
-from ra.challenge.remote import open_transport, unavailable
+from ra.challenge.remote import below, open_transport, unavailable
 from ra.challenge.webhook.bodies import challenge_body, notice_body
 from ra.errors import Misconfigured
 from ra.journal.records import Notice
@@ -50,6 +61,11 @@ RETRY_SECONDS = 1.0
 
 MAX_ATTRIBUTE_CHARACTERS = 200
 """Of what a receiver says of a device, so much is audited."""
+
+
+_REFUSALS = {401, 407, *range(500, 600)}
+_OF_A_HEAD: Meanings = {status: Meaning.ANSWER for status in range(300, 600) if status not in _REFUSALS}
+"""Whoever answers that he takes no HEAD can be reached."""
 
 
 class Hook(TransportOptions):
@@ -117,15 +133,9 @@ class _Line:
         Raises:
             ConnectorError: there is no answer, or none that means one.
         """
-        headers: dict[str, str | Secret] = {
-            "Content-Type": "application/json",
-            "X-Smallstep-Signature": hmac.new(self.key, body, hashlib.sha256).hexdigest(),
-            "X-Smallstep-Webhook-ID": self.hook.id,
-        }
+        headers = self._headers(body) | {"Content-Type": "application/json"}
         if request_id is not None:
             headers["X-Request-Id"] = request_id
-        if self.authorization is not None:
-            headers["Authorization"] = self.authorization
         call = Call(
             operation=operation, effect=Effect.ONCE, method="POST", url=self.hook.url, headers=headers, content=body
         )
@@ -138,6 +148,29 @@ class _Line:
                 return await self.transport.call(call)
         except TimeoutError as error:
             raise BackendUnavailable(f"{operation}: no answer in time", maybe_issued=False) from error
+
+    async def reach(self) -> str:
+        """A HEAD with what says who we are: it asks for nothing, and most receivers do not know it.
+
+        Raises:
+            ConnectorError: there is no answer, or our credentials are not accepted.
+        """
+        call = Call(
+            operation="reach",
+            effect=Effect.REPEATABLE,
+            method="HEAD",
+            url=self.hook.url,
+            headers=self._headers(b""),
+            statuses=_OF_A_HEAD,
+        )
+        return f"{self.hook.url} answers a HEAD with {(await self.transport.call(call)).status}, and was asked nothing else"
+
+    def _headers(self, body: bytes) -> dict[str, str | Secret]:
+        headers: dict[str, str | Secret] = {
+            "X-Smallstep-Signature": hmac.new(self.key, body, hashlib.sha256).hexdigest(),
+            "X-Smallstep-Webhook-ID": self.hook.id,
+        }
+        return headers if self.authorization is None else {**headers, "Authorization": self.authorization}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +213,13 @@ class Webhook:
         except ConnectorError as error:
             return unavailable(error, otherwise_seconds=0)
         return Accepted()
+
+    async def reach(self) -> str:
+        reached = [await self.challenge.reach()]
+        if self.notifying is not None:
+            with below("notifying"):
+                reached.append(await self.notifying.reach())
+        return "; ".join(reached)
 
     def _attributes(self, data: Any) -> dict[str, str]:
         members = data if isinstance(data, dict) else {}
@@ -225,7 +265,7 @@ def _line(hook: Hook, services: Services) -> _Line:
         raise Misconfigured("secret: it is empty")
     return _Line(
         hook=hook,
-        transport=open_transport(hook, services, explain=_nothing),
+        transport=open_transport(hook, services, explain=_nothing, credentials=_credentials(hook)),
         key=key,
         authorization=_authorization(hook, services),
         sleep=services.sleep,
@@ -239,6 +279,11 @@ def _authorization(hook: Hook, services: Services) -> Secret | None:
         credentials = services.read_secret(hook.basic).reveal().strip()
         return Secret(f"Basic {b64encode(credentials.encode()).decode()}")
     return None
+
+
+def _credentials(hook: Hook) -> tuple[str, ...]:
+    more = [each for each in ("bearer", "basic") if getattr(hook, each)]
+    return ("secret", "id", *more)
 
 
 def _nothing(answer: Answer) -> str:
