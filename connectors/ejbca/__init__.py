@@ -52,6 +52,7 @@ from connectors.ejbca import answers, requests
 from connectors.ejbca.contents import (
     NotSayable,
     alternative_names,
+    check_characters,
     check_names,
     distinguished_name,
     enrolment_code,
@@ -105,6 +106,9 @@ class Options(TransportOptions):
     Enterprise Edition's end entity API, takes the names that were approved, and waits for approvals."""
     sends_end_time: bool = False
     """The approved validity is sent with `pkcs10enroll`: a recent EJBCA, whose profile allows a validity override."""
+    forbidden_characters: str = ";!%`?$~"
+    """EJBCA's own setting of that name (`cesecore.properties`): it writes `/` for them. Devices whose names have one are
+    refused beforehand."""
     searches: bool = True
     """"REST Certificate Management V2" is enabled in EJBCA: what a lost answer has left is found there."""
     username_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = "scep-"
@@ -165,6 +169,7 @@ class EjbcaCa(NoCapabilities):
     async def issue(self, request: IssueRequest) -> IssueResult:
         contents = request.contents
         try:
+            check_characters(contents, self._options.forbidden_characters)
             entity = self._entity(request)
             if self._has_names_of_csr:
                 check_names(request.csr, contents)

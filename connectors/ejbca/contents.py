@@ -69,6 +69,19 @@ def readable_csr(request: IssueRequest) -> str:
     return pem
 
 
+def check_characters(contents: ApprovedContents, forbidden: str) -> None:
+    """Whether EJBCA keeps every character of the names; it replaces those that it does not want, without a word.
+
+    Raises:
+        NotSayable: one is among the `forbidden`.
+    """
+    values = [each.value for rdn in contents.subject for each in rdn]
+    values += [each.value for each in contents.subject_alternative_names]
+    for value in values:
+        if not set(forbidden).isdisjoint(value):
+            raise NotSayable(Rejection.NAME, f"EJBCA would replace characters of {value!r}: see forbidden_characters")
+
+
 def check_names(csr: bytes, contents: ApprovedContents) -> None:
     """For EJBCA's one-step enrolment, where the certificate says what the CSR (DER) says.
 

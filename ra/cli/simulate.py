@@ -29,6 +29,13 @@ from ra.simulate.vault import ISSUER, MOUNT, RA_ROLE, ROLE, SIGNING_ROLE, Simula
 command = typer.Typer(no_args_is_help=True)
 
 _SECONDS = 30.0
+_IDENTITY = """
+# In place of the one that is there: the RA's certificate comes from the CA that its devices get theirs from.
+[identities.ra]
+managed = {}
+
+# And in the profile, `connector` is the name of the one above.
+"""
 
 
 @command.callback()
@@ -53,7 +60,7 @@ def vault(
         login = {"method": "approle", "role_id": credentials.role_id, "secret_id": f"file:{secret_id.absolute()}"}
         roles = {"role": ROLE, "signing_role": SIGNING_ROLE, "ra_role": RA_ROLE}
         block = {"type": "vault", "url": f"http://{listen}", "mount": MOUNT, "issuer": ISSUER, **roles, "login": login}
-        show(block, _toml("vault", block), as_json=as_json)
+        show(block, _toml("vault", block) + _IDENTITY, as_json=as_json)
         uvicorn.Server(_config(simulated.faults)).run(sockets=[listener])
 
 
@@ -86,7 +93,7 @@ def ejbca(
             "end_entity_profile": END_ENTITY_PROFILE,
             "enrolment": "end-entity",
         }
-        show(block, _toml("ejbca", block), as_json=as_json)
+        show(block, _toml("ejbca", block) + _IDENTITY, as_json=as_json)
         uvicorn.Server(_config(simulated.faults, files)).run(sockets=[listener])
 
 

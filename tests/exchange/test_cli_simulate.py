@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,27 @@ def test_what_the_simulated_vault_prints_lets_a_connector_issue(tmp_path: Path, 
     assert "vault" == block.pop("type")
     assert isinstance(asyncio.run(issue()), Issued)
     assert 0o600 == stat.S_IMODE((tmp_path / "id").stat().st_mode)
+
+
+@pytest.mark.parametrize(("kind", "file"), [("vault", "--secret-id"), ("ejbca", "--directory")])
+def test_what_is_printed_for_people_has_the_identity_that_belongs_to_it(kind: str, file: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    arguments = ["simulate", kind, "--listen", f"127.0.0.1:{port}", file, str(tmp_path / "kept")]
+    lines: list[str] = []
+    with subprocess.Popen([sys.executable, "-m", "ra", *arguments], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            while not lines or "`connector`" not in lines[-1]:
+                lines.append(process.stdout.readline())
+                assert lines[-1], "it has ended"
+        finally:
+            process.send_signal(signal.SIGINT)
+
+    printed = tomllib.loads("".join(lines))
+
+    assert kind == printed["connectors"][kind]["type"]
+    assert {"ra": {"managed": {}}} == printed["identities"]
 
 
 @pytest.mark.parametrize("listen", ["8200", "127.0.0.1:", "127.0.0.1:99999"])

@@ -19,6 +19,8 @@ from ra.simulate.ejbca.forms import Refused, read_alternative_names, read_dn
 NEW, GENERATED = 10, 40
 _NOT_BEFORE_OFFSET = timedelta(minutes=10)
 _SMALLEST_RSA_BITS = 2048
+_REPLACED = str.maketrans(dict.fromkeys("\n\r;!\0%`?$~", "/"))
+"""`forbidden.characters` of cesecore.properties, where nobody has changed it."""
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
@@ -89,7 +91,7 @@ class Issuing:
             raise Refused(400, self.is_offline)
         csr, key = _read(text)
         profile = self.certificate_profiles[entity.certificate_profile]
-        subject = csr.subject if entity.subject is None else read_dn(entity.subject)
+        subject = _stored(csr.subject if entity.subject is None else read_dn(entity.subject))
         self._check_unique(entity.username, subject, key)
         now = self.now().replace(microsecond=0)
         not_after = now + profile.validity
@@ -121,6 +123,18 @@ class Issuing:
                     "(even if CN postfix is used). See setting for 'Enforce unique DN' in the section "
                     "Certification Authority Information.",
                 )
+
+
+def _stored(name: x509.Name) -> x509.Name:
+    """A subject as EJBCA's database takes it, and the certificate has it."""
+    if all(str(each.value) == str(each.value).translate(_REPLACED) for each in name):
+        return name
+    return x509.Name(
+        x509.RelativeDistinguishedName(
+            x509.NameAttribute(each.oid, str(each.value).translate(_REPLACED)) for each in rdn
+        )
+        for rdn in name.rdns
+    )
 
 
 def _read(text: str) -> tuple[x509.CertificateSigningRequest, PublicKey]:

@@ -163,6 +163,29 @@ def test_a_subject_that_ejbca_would_change_is_refused(rdns: Any) -> None:
     assert Rejection.NAME is caught.value.rejection
 
 
+@pytest.mark.parametrize("mode", [{}, END_ENTITY])
+@pytest.mark.parametrize(
+    "approved", [subject((COMMON_NAME, "device;1")), names((SanKind.URI, "https://device-1.example.org/?a"))]
+)
+def test_a_name_that_ejbca_would_change_is_refused_before_anything_is_sent(
+    beside: Beside, approved: dict[str, Any], mode: dict[str, str]
+) -> None:
+    found = beside.run(lambda each: each.issue(request(**approved)), **mode)
+
+    assert isinstance(found, Rejected)
+    assert "forbidden_characters" in found.detail
+    assert [] == beside.server.requests
+
+
+def test_ejbca_changes_what_it_is_not_to_be_asked_for(beside: Beside) -> None:
+    approved = subject((COMMON_NAME, "device;1"))
+
+    found = beside.run(lambda each: each.issue(request(**approved)), forbidden_characters="", **END_ENTITY)
+
+    assert isinstance(found, Issued)
+    assert ["device/1"] == [str(each.value) for each in loaded(found).subject]
+
+
 @pytest.mark.parametrize("value", ["a.example.org,upn=admin@corp", "a\\", " a", ""])
 def test_an_alternative_name_that_ejbca_would_split_is_refused(value: str) -> None:
     with pytest.raises(NotSayable):
