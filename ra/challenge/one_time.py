@@ -75,6 +75,12 @@ def names_asked(csr: Csr) -> frozenset[str]:
     return frozenset(subject | names | sids)
 
 
+def names_in_words(csr: Csr) -> str:
+    """The same names in one line, as the request wrote them: the commonName first, then the rest of the subject."""
+    names = sorted(names_asked(csr), key=lambda name: (":" in name.partition("=")[0], not name.startswith("CN="), name))
+    return ", ".join(names)
+
+
 def name_mismatch(bound: frozenset[str], asked: frozenset[str]) -> str | None:
     """What a request asks for more, or less, than it may, in words for a log; None where it is just that."""
     more, less = asked - bound, bound - asked

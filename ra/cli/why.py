@@ -1,4 +1,4 @@
-"""`scep-ra why`: which requests were refused lately, why, and what is to be done about it, in words."""
+"""`scep-ra why`: which requests were refused or put off lately, why, and what is to be done about it, in words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def command(
     count: Annotated[int, typer.Option("--count", min=1, max=10_000, help="How many at most, the newest first.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Say why requests were refused that never became a transaction; `transactions show` says it of the others."""
+    """Say why requests were refused, or told to come back, that never became a transaction; `transactions show` says it of the others."""
     which = name.encode("utf-8", "surrogateescape") if name is not None else None
 
     async def work(journal: Journal, _key: JournalKey) -> Sequence[Refusal]:
@@ -49,6 +49,7 @@ def _value(refusal: Refusal) -> dict[str, Any]:
         "at": refusal.at.isoformat(),
         "profile": refusal.profile,
         "transaction_id": _transaction_id(refusal),
+        "asked_for": refusal.asked_for,
         "reason": refusal.reason,
         "detail": refusal.detail,
         "means": meaning.means,
@@ -61,6 +62,7 @@ def _told(refusal: Refusal) -> str:
     lines = [
         f"{day(refusal.at)}  {refusal.profile}  {refusal.reason}",
         f"  transactionID  {_transaction_id(refusal) or 'none'}",
+        f"  asked for      {refusal.asked_for or 'nothing that could be read'}",
         f"  detail         {refusal.detail}",
         f"  {meaning.means} {meaning.advice}",
     ]

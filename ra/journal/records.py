@@ -252,12 +252,13 @@ class OneTimeSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A request that was refused before anything was committed.
+    """A request that was refused, or put off, before anything was committed.
 
     Attributes:
-        reason: Reason.name, or the codec's word for it.
+        reason: Reason.name, or UNAVAILABLE.
         detail: for the operator; names no secret.
         transaction_id: raw as received, where there was one.
+        asked_for: the names of subject and alternative names, where the request could be opened; as the device wrote them.
     """
 
     at: datetime
@@ -266,6 +267,11 @@ class Refusal:
     detail: str
     transaction_id: bytes | None = None
     signer_key: bytes | None = None
+    asked_for: str | None = None
+
+
+UNAVAILABLE = "UNAVAILABLE"
+"""Reason of a Refusal that is none: the device was told to come back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

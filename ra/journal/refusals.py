@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
@@ -18,6 +19,7 @@ from ra.journal import audit
 from ra.journal.database import Journal
 from ra.journal.records import Refusal
 from ra.journal.tables import refusals
+from ra.journal.texts import fit_detail
 
 FLUSH_EVERY_SECONDS = 1.0
 SUMMARY_EVERY = timedelta(minutes=1)
@@ -62,6 +64,10 @@ class RefusalLog:
         """Remembers a refusal; never waits, never fails."""
         self._waiting.append(refusal)
         self._tallied().refusals[refusal.profile, refusal.reason] += 1
+
+    def put_off(self, refusal: Refusal) -> None:
+        """Remembers a request that was told to come back, which is no refusal; never waits, never fails."""
+        self._waiting.append(refusal)
 
     def count(self, profile: str, operation: str) -> None:
         """Counts an answer that anybody gets, GetCACaps and GetCACert; never waits, never fails."""
@@ -120,10 +126,15 @@ def _write(
     connection: Connection, batch: tuple[Refusal, ...], summary: Mapping[str, audit.Value] | None, now: datetime
 ) -> None:
     if batch:
-        connection.execute(_INSERT, [asdict(each) | {"detail": each.detail[:MAX_DETAIL]} for each in batch])
+        connection.execute(_INSERT, [_row(each) for each in batch])
         connection.execute(_PURGE, {"kept": MAX_KEPT})
     if summary is not None:
         audit.record(connection, now, summary)
+
+
+def _row(refusal: Refusal) -> dict[str, Any]:
+    asked_for = None if refusal.asked_for is None else fit_detail(refusal.asked_for)
+    return asdict(refusal) | {"detail": refusal.detail[:MAX_DETAIL], "asked_for": asked_for}
 
 
 def _by_profile(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:

@@ -364,4 +364,5 @@ refusals = Table(
     Column("detail", Text, nullable=False),
     Column("transaction_id", LargeBinary(255)),
     Column("signer_key", LargeBinary(32)),
+    Column("asked_for", Text),
 )

@@ -9,7 +9,9 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
+from ra.challenge.one_time import names_in_words
 from ra.errors import Refused, Unavailable
+from ra.journal.records import UNAVAILABLE
 from ra.journal.records import Refusal as RefusalNote
 from ra.journal.refusals import RefusalLog
 from ra.scep.decode import read_inner, read_outer
@@ -50,6 +52,18 @@ class Answer:
     alarm: bool = False
 
 
+class PutOff(Unavailable):
+    """A message that could be read, and cannot be answered now.
+
+    Attributes:
+        header: what it says of itself.
+    """
+
+    def __init__(self, why: Unavailable, header: Header) -> None:
+        super().__init__(str(why), why.retry_after_seconds)
+        self.header = header
+
+
 class PkiOperation:
     """Answers the requests of every endpoint. `failure_floor_seconds` is when a uniform failure is sent at the earliest."""
 
@@ -88,7 +102,7 @@ class PkiOperation:
 
         Raises:
             Unreadable: there is nobody to answer (HTTP 400).
-            Unavailable: something needed cannot be asked, and nothing is committed (HTTP 503).
+            PutOff: something needed cannot be asked, and nothing is committed (HTTP 503).
         """
         started, arrived_at = self._clock.monotonic_seconds(), self._clock.now()
         try:
@@ -96,8 +110,8 @@ class PkiOperation:
         except Unreadable:
             self._count(endpoint, None, "unreadable", started)
             raise
-        except Unavailable:
-            self._count(endpoint, None, "unavailable", started)
+        except PutOff as error:
+            self._count(endpoint, error.header.message_type, "unavailable", started)
             raise
         self._count(endpoint, answer.message_type, answer.outcome, started)
         return answer
@@ -108,15 +122,20 @@ class PkiOperation:
             outer = read_outer(message, profile.legacy)  # (2)
         except Answerable as error:
             return await self._refuse(endpoint, error.header, refused(error), started)
+        request: Request | None = None
         try:
             async with self._admission.admitted(profile.name, outer):
                 await self._retrieval.admit(endpoint, outer)
                 request = await self._open(endpoint, outer)  # (3)
                 self._count_what_is_odd(endpoint, request)
                 told = await self._carry_out(endpoint, request, arrived_at)  # (4) to (7)
+            return await self._seal(endpoint, request, told)  # (8)
         except (Answerable, Refused) as error:
-            return await self._refuse(endpoint, outer.header, refused(error), started)
-        return await self._seal(endpoint, request, told)  # (8)
+            return await self._refuse(endpoint, outer.header, refused(error), started, request=request)
+        except Unavailable as error:
+            if request is not None:  # what is too much is not looked at, and not worth a row
+                self._refusals.put_off(self._note(endpoint, outer.header, UNAVAILABLE, str(error), request=request))
+            raise PutOff(error, outer.header) from error
 
     async def _open(self, endpoint: Endpoint, outer: Outer) -> Request:
         """What is sealed to a certificate that is not known here may be for one that another process shows already."""
@@ -160,21 +179,15 @@ class PkiOperation:
             detail=told.detail,
         )
 
-    async def _refuse(self, endpoint: Endpoint, header: Header, error: Refused, started: float) -> Answer:
+    async def _refuse(
+        self, endpoint: Endpoint, header: Header, error: Refused, started: float, *, request: Request | None = None
+    ) -> Answer:
         profile = endpoint.profile
         reply = refusal(error.reason, challenge_text=profile.challenge_text)
         identity = addressed(endpoint, header)
         write = partial(write_reply, reply, header, identity, self._entropy, legacy=profile.legacy)
         body = await _done(write, identity)
-        self._refusals.note(
-            RefusalNote(
-                at=self._clock.now(),
-                profile=profile.name,
-                reason=error.reason.name,
-                detail=error.detail,
-                transaction_id=header.transaction_id.value,
-            )
-        )
+        self._refusals.note(self._note(endpoint, header, error.reason.name, error.detail, request=request))
         if error.alarm:
             self._metrics.alarmed(profile.name, error.reason.name)
         if OUTCOMES[error.reason].uniform:
@@ -187,6 +200,18 @@ class PkiOperation:
             outcome=error.reason.name,
             detail=error.detail,
             alarm=error.alarm,
+        )
+
+    def _note(
+        self, endpoint: Endpoint, header: Header, reason: str, detail: str, *, request: Request | None
+    ) -> RefusalNote:
+        return RefusalNote(
+            at=self._clock.now(),
+            profile=endpoint.profile.name,
+            reason=reason,
+            detail=detail,
+            transaction_id=header.transaction_id.value,
+            asked_for=names_in_words(request.csr) if isinstance(request, Enrolment) else None,
         )
 
     def _count_what_is_odd(self, endpoint: Endpoint, request: Request) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from connectors.api import Rejection
 from ra.errors import Reason
+from ra.journal.records import UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,10 @@ _REASONS: Mapping[Reason, Meaning] = {
     ),
     Reason.CHALLENGE_REFUSED: Meaning(
         "The challenge was not accepted: the detail says by whom, and why.",
-        "Give the device a new challenge. Where the names differ, have the management ask for those that the challenge is "
-        "for. Where another key has used it, find out who else has got hold of it.",
+        "Where the detail says what to do, do that. Give the device a new challenge where it was missing, unknown, expired "
+        "or spent. Where the names differ, have the management ask for those that the challenge is for. Where a list or a "
+        "directory does not know the device, or thinks badly of it, mend that there: no new challenge helps. Where another "
+        "key has used it, find out who else has got hold of it.",
     ),
     Reason.SIGNER_KEY_DIFFERS: Meaning(
         'The message is signed by another key than the one to be certified, and the profile says `signer_key = "same"`.',
@@ -93,7 +96,7 @@ _REASONS: Mapping[Reason, Meaning] = {
     ),
     Reason.DENIED: Meaning(
         "A person said no: an approver, or whoever gave the request up.",
-        "`scep-ra transactions show` says who and why. The device may enrol anew, and is asked about anew.",
+        "See by `scep-ra transactions show` who and why. The device may enrol anew, and is asked about anew.",
     ),
 }
 
@@ -126,9 +129,14 @@ _REJECTIONS: Mapping[Rejection, Meaning] = {
 
 MEANINGS: Mapping[str, Meaning] = {
     **{reason.name: each for reason, each in _REASONS.items()},
+    UNAVAILABLE: Meaning(
+        "It was not refused: something that the decision needs could not be asked, and the device was told to come back "
+        "(HTTP 503).",
+        "Mend what the detail names; `scep-ra doctor` says how it stands. Nothing is lost, and the device may ask again.",
+    ),
     **{rejection.value: each for rejection, each in _REJECTIONS.items()},
 }
-"""By what stands in the journal: Reason.name, or Rejection's value."""
+"""By what stands in the journal: Reason.name, UNAVAILABLE, or Rejection's value."""
 
 UNKNOWN = Meaning("It was refused for a reason that this version does not know.", "The detail says more.")
 

@@ -14,6 +14,7 @@ from ra.scep.names import MediaType, Operation
 from ra.scep.transport import MAX_MESSAGE_BYTES, Query, read_message, read_query
 from ra.service.describe import ca_certificate_message, capabilities
 from ra.service.endpoint import Directory, Endpoint
+from ra.service.pki_operation import PutOff
 from ra.web.edge import log_line
 from ra.web.replies import HttpRefusal, HttpReply, HungUp, header, read_body, reply_to
 from ra.web.services import Services
@@ -60,6 +61,9 @@ class ScepHandler:
         except (HttpRefusal, Unreadable, Unavailable) as error:
             outcome = "unavailable" if isinstance(error, Unavailable) else "unreadable"
             log_line(scope).update(outcome=outcome, detail=str(error))
+            if isinstance(error, PutOff):
+                kind, name = error.header.message_type, error.header.transaction_id
+                log_line(scope).update(message_type=kind.name if kind else "unknown", transaction_id=str(name))
             reply = reply_to(error)
         await reply.write(send)
 

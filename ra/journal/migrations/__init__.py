@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 from ra import __version__
 from ra.errors import Misconfigured
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision, so that whoever only opens a journal need not look for it."""
 
 _READ = text("SELECT version_num FROM alembic_version")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from ra.bootstrap.clock import SystemClock
 from ra.bootstrap.journal import opened
 from ra.cli.app import run
-from ra.journal.records import Refusal
+from ra.journal.records import UNAVAILABLE, Refusal
 from ra.journal.refusals import RefusalLog
 from ra.settings.load import load
 
@@ -22,24 +22,34 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A journal with three refusals, the newest last."""
+    """A journal with three refusals, and before them a request that was put off; the newest last."""
     directory = tmp_path_factory.mktemp("ra") / "var"
     assert 0 == run(["init", str(directory), "--yes", "--ca-key", "ec:p256", "--json"])
-    told = (
-        ("default", "CHALLENGE_REFUSED", "the one-time secret 'a' has expired", b"4711"),
-        ("default", "KEY_NOT_ALLOWED", "RSA-1024 is too short", b"4712"),
-        ("other", "SUBJECT_NOT_ALLOWED", "\x1b[31m", None),
-    )
-    asyncio.run(_refuse(directory / "ra.toml", told))
+    asyncio.run(_refuse(directory / "ra.toml"))
     return directory / "ra.toml"
 
 
-async def _refuse(config: Path, told: Sequence[tuple[str, str, str, bytes | None]]) -> None:
+async def _refuse(config: Path) -> None:
     async with opened(load(config)) as (journal, _):
         now = SystemClock().now
-        log = RefusalLog(journal, now)
-        for profile, reason, detail, transaction_id in told:
-            log.note(Refusal(at=now(), profile=profile, reason=reason, detail=detail, transaction_id=transaction_id))
+        log, note = RefusalLog(journal, now), partial(Refusal, at=now())
+        log.put_off(
+            note(profile="default", reason=UNAVAILABLE, detail="intune: no answer in time", transaction_id=b"4710")
+        )
+        expired = "the one-time secret 'a' has expired"
+        log.note(
+            note(
+                profile="default",
+                reason="CHALLENGE_REFUSED",
+                detail=expired,
+                transaction_id=b"4711",
+                asked_for="CN=device-7, dns:device-7.example.org" + 1000 * "x",
+            )
+        )
+        log.note(
+            note(profile="default", reason="KEY_NOT_ALLOWED", detail="RSA-1024 is too short", transaction_id=b"4712")
+        )
+        log.note(note(profile="other", reason="SUBJECT_NOT_ALLOWED", detail="\x1b[31m", asked_for="CN=\x1b[32m\0"))
         await log.flush()
 
 
@@ -53,7 +63,8 @@ def answer(capsys: Output, *arguments: object) -> list[dict[str, Any]]:
 def test_the_latest_are_told_of_newest_first(config: Path, capsys: Output) -> None:
     every, one = answer(capsys, "--config", config), answer(capsys, "--config", config, "--count", 1)
 
-    assert ["SUBJECT_NOT_ALLOWED", "KEY_NOT_ALLOWED", "CHALLENGE_REFUSED"] == [each["reason"] for each in every]
+    expected = ["SUBJECT_NOT_ALLOWED", "KEY_NOT_ALLOWED", "CHALLENGE_REFUSED", "UNAVAILABLE"]
+    assert expected == [each["reason"] for each in every]
     assert every[:1] == one
 
 
@@ -61,7 +72,21 @@ def test_one_is_found_as_its_device_calls_it(config: Path, capsys: Output) -> No
     (found,) = answer(capsys, "4711", "--config", config)
 
     assert "the one-time secret 'a' has expired" == found["detail"]
-    assert found["advice"].startswith("Give the device a new challenge.")
+    assert "Give the device a new challenge" in found["advice"]
+
+
+def test_the_device_is_named_by_what_it_asked_for(config: Path, capsys: Output) -> None:
+    (found,) = answer(capsys, "4711", "--config", config)
+
+    assert found["asked_for"].startswith("CN=device-7, dns:device-7.example.org")
+    assert 500 == len(found["asked_for"])
+
+
+def test_what_was_put_off_is_told_of_and_was_not_refused(config: Path, capsys: Output) -> None:
+    (found,) = answer(capsys, "4710", "--config", config)
+
+    assert found["means"].startswith("It was not refused")
+    assert "intune: no answer in time" == found["detail"]
 
 
 def test_a_profile_has_its_own(config: Path, capsys: Output) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,12 +25,13 @@ from connectors.api import (
     Rejected,
     Rejection,
 )
-from ra.challenge.api import Accepted
+from ra.challenge.api import Accepted, Deny
 from ra.challenge.api import Unavailable as NotNow
 from ra.client import replies
 from ra.client.names import FailInfo
 from ra.errors import Unavailable
 from ra.journal.records import RequestIdentity
+from ra.journal.refusals import list_refusals
 from ra.journal.statements import MAX_ALIASES
 from ra.journal.transactions import REDELIVERY, remember
 from ra.policy.grant import Grant, Spend
@@ -125,6 +127,21 @@ async def test_a_validator_that_cannot_tell_is_no_refusal(ra: Assembled, issuing
 
     assert 7 == caught.value.retry_after_seconds
     assert issuing.requests == []
+
+
+async def test_what_was_put_off_or_refused_is_remembered_with_the_names_it_asked_for(ra: Assembled) -> None:
+    for verdict in (NotNow(detail="the directory is away"), Deny(detail="unknown")):
+        ra.validator.verdict = verdict
+        with suppress(Unavailable):
+            await enrol(ra, Device())
+    await ra.work.refusals.flush()
+
+    refused, put_off = await ra.journal.read(lambda c: list_refusals(c, None, None, 10))
+
+    assert ("CHALLENGE_REFUSED", "UNAVAILABLE") == (refused.reason, put_off.reason)
+    assert "the directory is away" == put_off.detail
+    assert put_off.transaction_id
+    assert {"CN=device.example, O=Example"} == {refused.asked_for, put_off.asked_for}
 
 
 async def test_the_same_message_again_gets_the_same_certificate(ra: Assembled, issuing: IssuingCa) -> None:

@@ -4,11 +4,12 @@ import pytest
 
 from connectors.api import Rejection
 from ra.errors import Reason
+from ra.journal.records import UNAVAILABLE
 from ra.service.reasons import MEANINGS, UNKNOWN, meaning_of
 
 
 def test_every_reason_has_its_sentences() -> None:
-    assert set(Reason.__members__) | set(Rejection) == MEANINGS.keys()
+    assert set(Reason.__members__) | set(Rejection) | {UNAVAILABLE} == MEANINGS.keys()
 
 
 @pytest.mark.parametrize("reason", MEANINGS)
