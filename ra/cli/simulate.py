@@ -109,7 +109,8 @@ def intune(
 ) -> None:
     """Entra, Graph and Intune's SCEP and revocation services, on one address.
 
-    /simulator/challenge?subject=CN=device-7 makes a challenge, POST /simulator/revoke?serial=… asks for a revocation,
+    /simulator/challenge?subject=CN=device-7 makes a challenge (&age=61: one that has expired), POST
+    /simulator/code?action=…&code=… says what is answered next, POST /simulator/revoke?serial=… asks for a revocation;
     /simulator/heard and /simulator/revocations show what scep-ra has said.
     """
     address = _address(listen)
@@ -125,9 +126,16 @@ def intune(
             "authority": f"http://{address}",
             "graph_url": f"http://{address}",
             "allowed_hosts": [address.host],
+            "revocation": {"interval_minutes": 1},
         }
-        hint = f"# curl 'http://{address}/simulator/challenge?subject=CN=device-7' prints a challenge."
-        show(block, f"{_toml('intune', block, 'challenges')}\n{hint}\n", as_json=as_json)
+        told = (
+            "# In the profile, in place of its own challenge:",
+            "# [profiles.default]",
+            '# challenge = "intune"',
+            f"# curl 'http://{address}/simulator/challenge?subject=CN=device-7' prints a challenge; with &age=61, one that has",
+            "# expired. A certificate that POST /simulator/revoke?serial=… names is revoked within a minute.",
+        )
+        show(block, "\n".join([_toml("intune", block, "challenges"), *told, ""]), as_json=as_json)
         uvicorn.Server(_config(simulated.faults)).run(sockets=[listener])
 
 

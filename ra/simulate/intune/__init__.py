@@ -11,6 +11,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,7 +21,7 @@ from starlette.routing import Route
 
 from ra.simulate.authority import Clock
 from ra.simulate.faults import Faults
-from ra.simulate.intune.challenges import Challenges, Denied, Expected
+from ra.simulate.intune.challenges import Challenges, Denied, Expected, is_name
 from ra.simulate.intune.entra import CLIENT_ID, TENANT, Entra
 from ra.simulate.intune.forms import GraphRefused, action_answer, graph_error, to_json
 from ra.simulate.intune.revocations import Revocations
@@ -28,6 +29,7 @@ from ra.simulate.intune.revocations import Revocations
 __all__ = ["CLIENT_ID", "TENANT", "Expected", "SimulatedIntune"]
 
 INTUNE_APP_ID = "0000000a-0000-0000-c000-000000000000"
+_MOST_DIGITS = 6
 VALIDATE, SUCCESS, FAILURE = "validateRequest", "successNotification", "failureNotification"
 
 SCEP_PATH = "/RACerts/ScepRequestValidationFEService/Gateway/StatelessScepRequestValidationService"
@@ -77,6 +79,7 @@ class SimulatedIntune:
     """
 
     def __init__(self, *, now: Clock, entropy: Callable[[int], bytes]) -> None:
+        self._now = now
         self.entra = Entra(now=now, entropy=entropy)
         self.challenges = Challenges(now=now, entropy=entropy)
         self.revocations = Revocations(entropy)
@@ -198,13 +201,20 @@ class SimulatedIntune:
             raise GraphRefused(400, "BadRequest", "The headers api-version and client-request-id are required.")
 
     async def _mint(self, request: Request) -> Response:
-        """A challenge for `?subject=CN=…&san=dns:…`."""
+        """A challenge for `?subject=CN=…&san=dns:…`, made `age` minutes ago."""
         wanted = request.query_params
-        sans = tuple(wanted.getlist("san")) or None
-        return PlainTextResponse(self.challenges.mint(Expected(subject=wanted.get("subject"), sans=sans)))
+        sans, subject, minutes = tuple(wanted.getlist("san")) or None, wanted.get("subject"), wanted.get("age", "0")
+        if subject is not None and not is_name(subject):
+            return PlainTextResponse("subject is no name of RFC 4514: write ?subject=CN=device-7\n", 400)
+        if not (minutes.isascii() and minutes.isdigit() and len(minutes) <= _MOST_DIGITS):
+            return PlainTextResponse("age is a number of minutes, such as 61\n", 400)
+        made_at = self._now() - timedelta(minutes=int(minutes))
+        return PlainTextResponse(self.challenges.mint(Expected(subject=subject, sans=sans), made_at=made_at))
 
     async def _want_revoked(self, request: Request) -> Response:
-        serial = request.query_params["serial"]
+        serial = request.query_params.get("serial", "")
+        if not serial:
+            return PlainTextResponse("name the certificate: POST /simulator/revoke?serial=1A2B3C\n", 400)
         said = [each for each in self.told(SUCCESS) if each["certificateSerialNumber"].lower() == serial.lower()]
         echoed = (said[-1]["issuingCertificateAuthority"], said[-1].get("caConfiguration", "")) if said else ()
         return to_json(200, {"requestContext": self.revocations.ask_for(serial, *echoed)})

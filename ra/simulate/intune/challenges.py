@@ -107,6 +107,14 @@ class Challenges:
         return Expected(**said), made_at
 
 
+def is_name(text: str) -> bool:
+    """Whether a text is a subject of RFC 4514."""
+    try:
+        return bool(list(x509.Name.from_rfc4514_string(text)))
+    except ValueError:
+        return False
+
+
 def _tuple(value: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(value)
 

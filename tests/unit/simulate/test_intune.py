@@ -7,9 +7,11 @@ from base64 import b64encode
 from collections.abc import Callable
 from datetime import timedelta
 
+import httpx
 import pytest
 from cryptography import x509
 
+from ra.simulate.intune import SimulatedIntune
 from ra.simulate.intune.challenges import Challenges, Denied, Expected
 from ra.simulate.intune.revocations import Revocations
 from tests.fakes import pki
@@ -106,3 +108,39 @@ def test_revocations_are_cut_before_they_are_filtered() -> None:
     found = revocations.download({"downloadParameters": {"maxRequests": 1, "issuerName": "two"}})
 
     assert [] == found
+
+
+# ---------------------------------------------------------------- what a person asks of it
+async def told(server: SimulatedIntune, method: str, url: str) -> httpx.Response:
+    transport = httpx.ASGITransport(server.faults)
+    async with httpx.AsyncClient(transport=transport, base_url="http://simulated") as client:
+        return await client.request(method, url)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("minutes", "code"), [(0, "Success"), (59, "Success"), (61, "ChallengeExpired")])
+async def test_a_challenge_of_some_age_can_be_had(minutes: int, code: str, asked: Asked) -> None:
+    server = SimulatedIntune(now=asked.clock.now, entropy=os.urandom)
+    asked.challenges = server.challenges
+
+    challenge = await told(server, "GET", f"/simulator/challenge?subject=CN=device.example,O=Example&age={minutes}")
+
+    assert code == asked.code(challenge.text)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("method", "url", "says"),
+    [
+        ("POST", "/simulator/revoke", "name the certificate"),
+        ("GET", "/simulator/challenge?subject=device-7", "subject is no name"),
+        ("GET", "/simulator/challenge?age=old", "age is a number of minutes"),
+        ("GET", "/simulator/challenge?age=99999999999", "age is a number of minutes"),
+        ("POST", "/simulator/code?action=none&code=Success", "action is one of"),
+    ],
+)
+async def test_what_a_person_asks_wrongly_is_told_in_a_sentence(method: str, url: str, says: str, asked: Asked) -> None:
+    answer = await told(SimulatedIntune(now=asked.clock.now, entropy=os.urandom), method, url)
+
+    assert 400 == answer.status_code
+    assert says in answer.text

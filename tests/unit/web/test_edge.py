@@ -14,6 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from ra.errors import Unavailable
 from ra.scep.errors import Unreadable
+from ra.scep.header import Header, TransactionId
+from ra.scep.names import Digest, MessageType
+from ra.service.pki_operation import PutOff
 from ra.telemetry import MAX_LOGGED_CHARACTERS, configure_logs
 from ra.web.app import build_admin, build_public
 from ra.web.edge import Edge, log_line
@@ -109,6 +112,21 @@ def test_the_operator_is_told_what_the_device_is_not(log: io.StringIO, failure: 
     (line,) = lines(log)
     assert (line["outcome"], line["detail"]) == (outcome, str(failure))
     assert str(failure) not in reply.text
+
+
+def test_what_could_be_opened_and_is_put_off_is_found_by_its_transaction_id(log: io.StringIO) -> None:
+    header = Header(
+        message_type=MessageType.PKCS_REQ,
+        transaction_id=TransactionId(b"4711", 0x13),
+        sender_nonce=bytes(16),
+        digest=Digest.SHA256,
+    )
+    ra = FakeRa(failure=PutOff(Unavailable("intune is away"), header))
+
+    asyncio.run(ask(build_public(ra.services()), "POST", "/scep", content=b"\x30\x00"))
+
+    (line,) = lines(log)
+    assert ("unavailable", "PKCS_REQ", "4711") == (line["outcome"], line["message_type"], line["transaction_id"])
 
 
 def test_a_request_that_the_server_gives_up_when_it_stops_is_told_to_come_back(log: io.StringIO) -> None:
