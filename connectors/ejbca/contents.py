@@ -78,6 +78,7 @@ def check_characters(contents: ApprovedContents, forbidden: str) -> None:
     values = [each.value for rdn in contents.subject for each in rdn]
     values += [each.value for each in contents.subject_alternative_names]
     for value in values:
+        _check_trimmed(value)
         if not set(forbidden).isdisjoint(value):
             raise NotSayable(Rejection.NAME, f"EJBCA would replace characters of {value!r}: see forbidden_characters")
 

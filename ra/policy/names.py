@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from connectors.api import SanKind
 from ra.errors import Reason, Refused
@@ -155,9 +155,12 @@ def _uri_fault(value: str, profile: Profile) -> str | None:
 
 def _ip_fault(value: str, _: Profile) -> str | None:
     try:
-        ip_address(value)
+        address = ip_address(value)
     except ValueError:
         return "is no IP address"
+    # Many CAs write the IPv4 address for it, which would be another name than was approved.
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return "is an IPv4 address in the form of IPv6"
     return None
 
 

@@ -184,6 +184,7 @@ def test_a_usual_name_is_allowed(kind: str, value: str) -> None:
         ("ip", "192.0.2.0/24"),
         ("ip", "999.0.2.1"),
         ("ip", "localhost"),
+        ("ip", "::ffff:192.0.2.1"),
     ],
 )
 def test_a_name_that_is_none_of_its_kind_is_refused(kind: str, value: str) -> None:
