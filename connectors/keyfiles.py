@@ -81,13 +81,25 @@ def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
     Raises:
         Misconfigured: not there, or no PEM certificates.
     """
+    content = _read(path)
     try:
-        certificates = tuple(x509.load_pem_x509_certificates(_read(path)))
+        certificates = tuple(x509.load_pem_x509_certificates(content))
         for each in certificates:
             _ = each.extensions, each.public_key()  # parsed only when they are asked for
     except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        raise Misconfigured(f"{path} holds no readable PEM certificate: {error}") from error
+        raise Misconfigured(f"{path} holds no readable PEM certificate: {_pem_fault(content, error)}") from error
     return certificates
+
+
+def _pem_fault(content: bytes, error: Exception) -> str:
+    """What is wrong with it; a library's own words on the framing of PEM say little, and refer to its site."""
+    if content.startswith(b"\x30"):
+        return "it is DER; `openssl x509 -inform DER -in FILE -out NEW` makes PEM of it"
+    if b"-----BEGIN CERTIFICATE-----" not in content:
+        return "it has no line -----BEGIN CERTIFICATE-----"
+    if "https://" in str(error):
+        return "what stands between its lines BEGIN and END is incomplete or damaged"
+    return str(error)
 
 
 def write_certificates(path: Path, certificates: Sequence[bytes]) -> None:

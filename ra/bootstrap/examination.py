@@ -53,7 +53,7 @@ class Finding:
 
     Attributes:
         subject: the table of the configuration.
-        detail: what was found; where a server was asked, what it answered.
+        detail: what was found, a line for each thing; where a server was asked, what it answered.
         settings: full keys of the configuration to look at.
         advice: what to do.
     """
@@ -195,7 +195,7 @@ def _of_error(subject: str, error: RaError | ConnectorError) -> Finding:
     return Finding(
         subject=subject,
         verdict=verdict,
-        detail="; ".join(str(error).splitlines()).removeprefix(f"{subject}: "),
+        detail="\n".join(each.removeprefix(f"{subject}: ") for each in str(error).splitlines()),
         settings=tuple(f"{subject}.{each}" for each in settings),
         advice=advice,
     )

@@ -23,7 +23,7 @@ from ra.challenge.combine import Checked
 from ra.errors import Misconfigured, RaError, Unavailable
 from ra.journal.writer import nothing
 from ra.service.mint import Offer
-from ra.settings.complaints import complaints
+from ra.settings.complaints import complaints, mistyped
 from ra.settings.load import Configuration
 from ra.settings.model import PluginSettings
 from ra.settings.sources import read_secret
@@ -140,9 +140,12 @@ def _log_fault(name: str, error: Exception) -> None:
 
 def _options(settings: PluginSettings, model: type[Any]) -> Any:
     try:
-        return model.model_validate(settings.options)
+        options = model.model_validate(settings.options)
     except ValidationError as error:
         raise Misconfigured("\n".join(complaints(error, model))) from None
+    if problems := sorted(mistyped(settings.options, options)):
+        raise Misconfigured("\n".join(problems))
+    return options
 
 
 @contextmanager

@@ -24,7 +24,8 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -32,15 +33,16 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from connectors.api import ConnectorError, ProtocolViolation, Secret, secret_reference
+from connectors.api import ConnectorError, ProtocolViolation, SanKind, Secret, secret_reference
 from connectors.api import Misconfigured as Unusable
 from connectors.transport import Call, Effect, Transport, TransportOptions
 from ra.challenge.api import Attempt, Deny, Services, Verdict
 from ra.challenge.fetched import Fetched
-from ra.challenge.one_time import names_asked
+from ra.challenge.one_time import SID_KIND, names_asked
 from ra.challenge.remote import below, open_transport, unavailable
 from ra.errors import Misconfigured
 from ra.policy.grant import Grant
+from ra.scep.words import RDN_ATTRIBUTES
 
 MAX_ROWS = 1_000_000
 MAX_BYTES = 128 * 1024 * 1024
@@ -67,6 +69,20 @@ class UrlSource(TransportOptions):
     """A longer list is refused."""
 
 
+_KINDS = (*SanKind, SID_KIND)
+
+
+def _name(word: str) -> str:
+    if word in {*RDN_ATTRIBUTES.values(), *_KINDS}:
+        return word
+    if word in RDN_ATTRIBUTES:
+        raise ValueError(f"{word} is written {RDN_ATTRIBUTES[word]} here")
+    if not re.fullmatch(r"[0-2](\.[0-9]+)+", word):
+        known = ", ".join([*RDN_ATTRIBUTES.values(), *_KINDS])
+        raise ValueError(f"{word!r} is no name that a request asks for: write a dotted OID or one of {known}")
+    return word
+
+
 class Options(BaseModel):
     """The block of an inventory."""
 
@@ -74,7 +90,7 @@ class Options(BaseModel):
 
     source: UrlSource | FileSource
     """Where the list is: `{ file = "devices.csv" }`, or `{ url = "https://…" }` with what a connector's url takes beside."""
-    columns: dict[str, str] = Field(min_length=1)
+    columns: dict[Annotated[str, AfterValidator(_name)], str] = Field(min_length=1)
     """Names of a request, and the columns in which they must stand, all in one row."""
     only: dict[str, str] = {}
     """Columns and what they must say for a row to count."""
@@ -184,6 +200,13 @@ def spelling(options: Options) -> Callable[[str], str]:
     return (lambda value: value.strip().casefold()) if options.ignore_case else str.strip
 
 
+def separator_hint(columns: Sequence[str] | None) -> str:
+    """What to say of a first line that a spreadsheet has written in the manner of its country."""
+    if not any(";" in each for each in columns or ()):
+        return ""
+    return ": they are separated by semicolons; save it with commas"
+
+
 def read_list(text: str, options: Options) -> DeviceList:
     """The rows that count.
 
@@ -194,7 +217,8 @@ def read_list(text: str, options: Options) -> DeviceList:
     needed = {*options.columns.values(), *options.only, *options.attributes}
     try:
         if missing := needed - set(lines.fieldnames or ()):
-            raise ProtocolViolation(f"the list of devices has no column {', '.join(sorted(missing))}")
+            hint = separator_hint(lines.fieldnames)
+            raise ProtocolViolation(f"the list of devices has no column {', '.join(sorted(missing))}{hint}")
         return DeviceList(_by_key(lines, options))
     except csv.Error as error:
         raise ProtocolViolation(f"the list of devices, line {lines.line_num}: {error}") from None

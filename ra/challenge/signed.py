@@ -64,7 +64,7 @@ class KeyOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kid: str = Field(pattern=r"^[A-Za-z0-9-]{1,16}$")
-    """What a challenge calls the key."""
+    """What a challenge calls the key: 1 to 16 letters, digits and hyphens."""
     secret: Annotated[str, AfterValidator(secret_reference)]
     """`file:PATH` or `env:NAME`: the key in base64, at least 32 bytes; `openssl rand -base64 32` makes one."""
 

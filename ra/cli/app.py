@@ -52,7 +52,8 @@ def run(arguments: Sequence[str]) -> int:
         result = _app(arguments)(list(arguments), prog_name="scep-ra", standalone_mode=False)
     except typer.TyperException as error:
         # A group that is named without a command has printed its help and raises no message.
-        return complain(error.format_message() or "name a command", NOT_CONFIGURED, as_json=as_json)
+        message = error.format_message().replace("Value error, ", "")
+        return complain(message or "name a command", NOT_CONFIGURED, as_json=as_json)
     except (typer.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except BrokenPipeError:

@@ -44,7 +44,7 @@ def as_text(findings: Sequence[Finding]) -> str:
     lines: list[str] = []
     for each in findings:
         # A server's own words are in it.
-        lines.append(printable(f"{each.verdict.value:<13} {each.subject}: {each.detail}"))
+        lines += [printable(f"{each.verdict.value:<13} {each.subject}: {line}") for line in each.detail.splitlines()]
         if each.settings:
             lines.append(f"{'':<13} setting: {', '.join(each.settings)}")
         if each.advice:

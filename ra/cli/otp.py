@@ -23,6 +23,7 @@ from rich.progress import Progress
 from ra.bootstrap.clock import SystemClock
 from ra.bootstrap.journal import opened
 from ra.bootstrap.plugins import one_time_offers
+from ra.challenge.inventory import separator_hint
 from ra.cli.opened import local_user
 from ra.cli.output import DEFAULT_CONFIG, AsJson, ConfigPath, show, table
 from ra.cli.signing import insist_on_profile, sign_all
@@ -176,8 +177,11 @@ def _wishes_of(path: Path) -> list[Wish]:
         lines = csv.DictReader(file, strict=True)
         try:
             if unknown := set(lines.fieldnames or ()) - set(COLUMNS):
-                known = ", ".join(COLUMNS)
-                raise Misconfigured(f"{path}: the first line names columns, of which {known} are known: {unknown}")
+                named, hint = ", ".join(sorted(unknown)), separator_hint(lines.fieldnames)
+                raise Misconfigured(
+                    f"{path}: the first line names columns that are not known ({named}){hint}. "
+                    f"Write one or more of {', '.join(COLUMNS)}"
+                )
             return [_wish_of(path, lines.line_num, line) for line in lines]
         except (csv.Error, UnicodeDecodeError) as error:
             raise Misconfigured(f"{path}, line {lines.line_num}: {error}") from None

@@ -7,7 +7,7 @@ the rules that read them are in ra/policy/rules.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -278,12 +278,17 @@ def _complaints(profile: Profile) -> Iterator[str]:
     for word in profile.capabilities_extra:
         if not _CAPABILITY.fullmatch(word) or word in set(Capability):
             yield f"capabilities_extra: {word!r} is no word, or one that is said where it is true"
-    patterns = [each for some in profile.subject_alternative_name_patterns.values() for each in some]
-    for pattern in filter(None, [profile.common_name_pattern, *patterns]):
+    yield from _pattern_complaints("common_name_pattern", filter(None, [profile.common_name_pattern]))
+    for kind, patterns in profile.subject_alternative_name_patterns.items():
+        yield from _pattern_complaints(f"subject_alternative_name_patterns.{kind}", patterns)
+
+
+def _pattern_complaints(key: str, patterns: Iterable[str]) -> Iterator[str]:
+    for pattern in patterns:
         try:
             re.compile(pattern)
         except re.error as error:
-            yield f"{pattern!r} is no regular expression ({error})"
+            yield f"{key}: {pattern!r} is no regular expression ({error})"
 
 
 def _limit_complaints(profile: Profile) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from ra.errors import Misconfigured
 from ra.policy.profile import Profile
-from ra.settings.complaints import complaints
+from ra.settings.complaints import complaints, mistyped
 from ra.settings.model import EndpointSettings, Server, Settings
 from ra.settings.sources import process_environment, read
 
@@ -50,6 +51,8 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Configurat
         settings = Settings.model_validate(data)
     except ValidationError as error:
         raise Misconfigured("\n".join(complaints(error, Settings, origins=origins))) from None
+    if problems := sorted(mistyped(data, settings)):
+        raise Misconfigured("\n".join(problems))
     endpoints = {name: _with_identities(each, settings) for name, each in settings.profiles.items()}
     policies = {name: each.policy(name) for name, each in endpoints.items()}
     if problems := [*_server_problems(settings.server), *_profile_problems(settings, endpoints, policies)]:
@@ -59,7 +62,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Configurat
         settings=settings,
         endpoints=endpoints,
         policies=policies,
-        warnings=tuple(_warnings(policies)),
+        warnings=(*_warnings(policies), *_open_secrets(data, path.parent)),
     )
 
 
@@ -138,3 +141,23 @@ def _warnings(policies: Mapping[str, Profile]) -> Iterator[str]:
     for name, policy in policies.items():
         if not policy.challenge_password_required:
             yield f"profiles.{name} requires no challenge: whoever reaches it gets a certificate"
+
+
+def _open_secrets(value: object, directory: Path, path: str = "") -> Iterator[str]:
+    """Files of secrets that everybody may read; what a container is given is seen in it alone."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _open_secrets(each, directory, f"{path}.{key}".removeprefix("."))
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _open_secrets(each, directory, f"{path}.{number}")
+    elif isinstance(value, str) and value.startswith("file:"):
+        file = directory / value.removeprefix("file:")
+        with suppress(OSError):  # what is not there is told by who needs it
+            mode = file.stat().st_mode & 0o777
+            if mode & 0o007 and file.parent.stat().st_mode & 0o001 and not _is_mounted(file):
+                yield f"{path}: everybody may read {file} (mode {mode:04o}): chmod o= it"
+
+
+def _is_mounted(file: Path) -> bool:
+    return any(file.is_relative_to(each) for each in ("/run/secrets", "/var/run/secrets"))

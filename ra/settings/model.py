@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from ra.errors import Misconfigured
 from ra.policy.presets import PRESETS, PresetName
 from ra.policy.profile import Profile, attribute_oid, extended_key_usage_oid
 from ra.settings.identities import IdentitySettings
@@ -293,7 +294,10 @@ class EndpointSettings(Section):
         known = PRESETS[self.preset] if self.preset else {}
         values |= {each: value for each, value in known.items() if each not in self.model_fields_set}
         for field, to_oid in _OID_FIELDS.items():
-            values[field] = type(values[field])(map(to_oid, values[field]))
+            try:
+                values[field] = type(values[field])(map(to_oid, values[field]))
+            except Misconfigured as error:
+                raise Misconfigured(f"profiles.{name}.{field}: {error}") from None
         return Profile(name=name, **values)
 
 

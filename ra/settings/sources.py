@@ -25,6 +25,13 @@ SECRETS_VARIABLE = "SCEP_RA_SECRETS_DIR"
 Origins = dict[tuple[str, ...], str]
 """Which variable or secret file a key was set by."""
 
+
+class Text(str):
+    """A value of a variable or a secret file: these have no other way to write a number, or true."""
+
+    __slots__ = ()
+
+
 _RESERVED = {CONFIG_VARIABLE, SECRETS_VARIABLE}
 
 
@@ -76,11 +83,11 @@ def _put(data: dict[str, Any], keys: tuple[str, ...], value: object, variable: s
 def _value(text: str) -> object:
     """Lists and tables are written as JSON; anything else is text that pydantic reads as its field demands."""
     if not text.startswith(("[", "{")):
-        return text
+        return Text(text)
     try:
         value: object = json.loads(text)
     except ValueError:
-        return text
+        return Text(text)
     return value
 
 

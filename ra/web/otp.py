@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -175,7 +176,14 @@ async def _read(request: Request, model: type[M]) -> M:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "the body"
+        if first["type"] == "extra_forbidden":
+            raise HttpRefusal(422, f"{where} is not a known key{_instead(where, list(model.model_fields))}.") from None
         raise HttpRefusal(422, f"{where}: {first['msg']}.") from None
+
+
+def _instead(key: str, known: list[str]) -> str:
+    close = get_close_matches(key, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}"
 
 
 def _terms(services: Services, wish: WishModel) -> Terms:

@@ -11,7 +11,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
+from connectors import vault
+from ra.challenge import inventory, ndes, signed, static
 from ra.errors import Misconfigured, Refused
 from ra.journal import purge
 from ra.policy.presets import PRESETS
@@ -19,6 +22,7 @@ from ra.policy.profile import EXTENDED_KEY_USAGES, Profile
 from ra.policy.rules import RULES
 from ra.scep.csr import Csr
 from ra.scep.names import Legacy
+from ra.settings.complaints import complaints
 from ra.settings.load import Configuration, load
 from ra.settings.model import Address
 from ra.settings.schema import json_schema
@@ -42,6 +46,9 @@ key = "ra.key"
 connector = "lab"
 challenge = "shared"
 """
+
+VAULT = {"url": "https://vault.example.org", "role": "device"}
+INVENTORY = {"source": {"file": "devices.csv"}}
 
 
 @pytest.fixture
@@ -320,10 +327,101 @@ def test_a_profile_without_a_challenge_must_say_so_and_is_warned_of(path: Path) 
         ),
         (f'[[server.api_keys]]\nlabel = "a"\nhmac = "{"0" * 64}"', "server.api_key_secret is missing"),
         ('[[server.api_keys]]\nlabel = "a"\nhmac = "0"', "server.api_keys.0.hmac: write 64 hexadecimal digits"),
+        (
+            'challenge_password_required = "yes"',
+            "default.challenge_password_required: it should be true or false, without",
+        ),
+        ("include_chain = 1", "profiles.default.include_chain: it should be true or false"),
+        ('[server]\nworkers = "2"', "server.workers: it should be a whole number, without quotes"),
+        ("[server]\nworkers = true", "server.workers: it should be a whole number"),
+        (
+            '[server]\nfailure_floor_seconds = "1"',
+            "server.failure_floor_seconds: it should be a number, without quotes",
+        ),
+        (
+            'rsa_exponents = [65537, "3"]',
+            "profiles.default.rsa_exponents.1: it should be a whole number, without quotes",
+        ),
+        (
+            'allowed_extended_key_usage = ["clientauth"]',
+            "profiles.default.allowed_extended_key_usage: 'clientauth' is no",
+        ),
+        ('common_name_pattern = "("', "common_name_pattern: '(' is no regular expression"),
+        (
+            '[profiles.default.subject_alternative_name_patterns]\ndns = ["("]',
+            "subject_alternative_name_patterns.dns: '(' is no regular expression",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_path_and_what_to_write(path: Path, added: str, said: str) -> None:
     assert said in complaint(path, MINIMAL + added + "\n")
+
+
+def test_variables_and_secret_files_write_numbers_and_truths_as_text(path: Path) -> None:
+    variables = {
+        "SCEP_RA_SERVER__WORKERS": "2",
+        "SCEP_RA_SERVER__DEBUG": "yes",
+        "SCEP_RA_SERVER__FAILURE_FLOOR_SECONDS": "1.5",
+    }
+
+    server = read(path, MINIMAL, variables).settings.server
+
+    assert (2, True, 1.5) == (server.workers, server.debug, server.failure_floor_seconds)
+
+
+@pytest.mark.parametrize(
+    ("model", "table", "said"),
+    [
+        (static.Options, {"secrets": [{"label": "a", "value_from": "x"}]}, ["secrets.0.value_from: a secret is never"]),
+        (static.Options, {"secrets": []}, ["secrets: it should name at least 1"]),
+        (
+            static.Options,
+            {"secrets": [{"label": "a", "value_from": "env:X", "not_after": "2030-01-31T00:00:00"}]},
+            ["secrets.0.not_after: it should be a time with a UTC offset"],
+        ),
+        (vault.Options, VAULT | {"login": {"method": "aprole"}}, ["login.method should be one of token, approle, "]),
+        (vault.Options, VAULT | {"login": {}}, ["login.method is missing: By `method`: token, approle"]),
+        (
+            vault.Options,
+            VAULT | {"login": {"method": "approle", "secret": "x"}},
+            ["login.role_id is missing: ", "login.secret_id is missing: ", "login.secret is not a known key; did you"],
+        ),
+        (
+            signed.Options,
+            {"keys": [{"kid": "a b", "secret": "env:X"}]},
+            [
+                "keys.0.kid: it has a character or a form that is not allowed there: What a challenge calls the key: 1 to"
+            ],
+        ),
+        (ndes.Options, {}, ["nobody could be let in"]),
+        (inventory.Options, INVENTORY | {"columns": {"FOO": "a"}}, ["columns.FOO: 'FOO' is no name that a request"]),
+        (inventory.Options, INVENTORY | {"columns": {"2.5.4.3": "a"}}, ["columns.2.5.4.3: 2.5.4.3 is written CN here"]),
+    ],
+)
+def test_what_is_wrong_with_a_plugins_table_is_told_once_and_in_its_words(
+    model: type[BaseModel], table: Mapping[str, object], said: list[str]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(table)
+
+    told = complaints(caught.value, model)
+
+    assert len(said) == len(told)
+    assert all(sentence.startswith(beginning) for beginning, sentence in zip(said, told, strict=True)), told
+
+
+def test_a_secret_that_everybody_may_read_is_warned_of(path: Path) -> None:
+    secret = path.parent / "journal.key"
+    secret.write_text("x", "utf-8")
+    secret.chmod(0o644)
+
+    path.parent.chmod(0o755)
+    open_to_all = read(path, MINIMAL + '[database]\nkey = "file:journal.key"\n').warnings
+    path.parent.chmod(0o700)
+    behind_a_closed_door = read(path).warnings
+
+    assert (f"database.key: everybody may read {secret} (mode 0644): chmod o= it",) == open_to_all
+    assert () == behind_a_closed_door
 
 
 @pytest.mark.parametrize(

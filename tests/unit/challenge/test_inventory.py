@@ -219,6 +219,13 @@ def test_more_values_than_columns_are_passed_over() -> None:
     assert {"1", "4"} == set(devices.rows)
 
 
+def test_a_list_with_semicolons_is_told_as_such() -> None:
+    options = Options.model_validate({"source": {"file": "x"}, "columns": {"CN": "a"}})
+
+    with pytest.raises(ProtocolViolation, match="no column a: they are separated by semicolons; save it with commas"):
+        read_list("a;b\n1;2\n", options)
+
+
 def test_a_list_without_a_first_line_is_none() -> None:
     with pytest.raises(ProtocolViolation, match="no column a"):
         read_list("", Options.model_validate({"source": {"file": "x"}, "columns": {"CN": "a"}}))

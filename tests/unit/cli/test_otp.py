@@ -149,9 +149,11 @@ def test_a_file_says_what_is_wanted_and_another_gets_it(
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("label,colour\nx,red\n", "{'colour'}"),
+        ("label,colour\nx,red\n", "(colour)"),
         ("label,subject\nx,CN=x\ny,nothing\n", "line 3: 'nothing' is no subject"),
         ("label,san\nx,host.example.org\n", "line 2: 'host.example.org' is no name"),
+        ("name\nx\n", "columns that are not known (name). Write one or more of label, subject, san"),
+        ("label;subject\nx;y\n", "(label;subject): they are separated by semicolons; save it with commas."),
         ("label\nx,CN=x\n", "line 2: there are more values than columns"),
     ],
 )

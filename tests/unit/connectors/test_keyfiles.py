@@ -103,10 +103,20 @@ def test_certificates_are_read_in_the_order_they_were_written(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+    ("content", "said"),
+    [
+        (b"", "it has no line -----BEGIN CERTIFICATE-----"),
+        (b"nonsense", "it has no line -----BEGIN CERTIFICATE-----"),
+        (b"\x30\x82", "it is DER"),
+        (
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n",
+            "what stands between its lines BEGIN and END is incomplete or damaged$",
+        ),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", ""),
+    ],
 )
-def test_a_file_without_certificates_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_certificates_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "chain").write_bytes(content)
 
-    with pytest.raises(Misconfigured, match="no readable PEM certificate"):
+    with pytest.raises(Misconfigured, match=f"no readable PEM certificate: {said}"):
         keyfiles.read_certificates(tmp_path / "chain")
