@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TypeVar
 
-from asn1crypto.x509 import CertificatePolicies
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -167,7 +166,12 @@ def _check_usages(leaf: x509.Certificate, contents: ApprovedContents, known: Dev
 
 def _application_policies(leaf: x509.Certificate) -> set[str]:
     """Written like certificate policies (MS-WCCE §2.2.2.7.7.3)."""
-    found = (each.value for each in leaf.extensions if each.oid.dotted_string == _APPLICATION_POLICIES)
+    found = [each.value for each in leaf.extensions if each.oid.dotted_string == _APPLICATION_POLICIES]
+    if not found:
+        return set()
+    # Only who meets one waits for its parser.
+    from asn1crypto.x509 import CertificatePolicies  # noqa: PLC0415
+
     return {
         policy["policy_identifier"].dotted
         for extension in found
