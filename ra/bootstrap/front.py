@@ -77,6 +77,7 @@ async def build_front(configuration: Configuration, stack: AsyncExitStack, surro
             configuration, name, backends=backends, holdings=holdings, validators=validators, now=clock.now()
         )
         warnings += said
+    warnings += _unused_challenges(configuration)
     return Front(
         endpoints=Directory(endpoints),
         backends=backends,
@@ -121,6 +122,17 @@ def _following(configuration: Configuration, name: str) -> tuple[bytes, ...]:
     if path is None:
         return ()
     return tuple(each.public_bytes(Encoding.DER) for each in read_certificates(configuration.directory / path))
+
+
+def _unused_challenges(configuration: Configuration) -> list[str]:
+    asked = {
+        each for one in configuration.endpoints.values() if one.challenge is not None for each in one.challenge.names
+    }
+    unused = [each for each in configuration.settings.challenges if each not in asked]
+    return [
+        f'challenges.{each}: no profile asks it, so it lets nobody in: write `challenge = "{each}"` in [profiles.…]'
+        for each in unused
+    ]
 
 
 def _pages(

@@ -80,7 +80,7 @@ def test_the_doctor_says_what_is_missing(rehearsal: Rehearsal, capsys: pytest.Ca
 
     code = run(["doctor", "--config", str(rehearsal.directory / "ra.toml")])
 
-    assert 3 == code
+    assert 2 == code
     assert "the client secret is wrong" in capsys.readouterr().out
 
 

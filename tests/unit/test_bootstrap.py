@@ -238,7 +238,15 @@ def test_what_a_validator_warns_of_is_told_with_its_table(directory: Path) -> No
 
     warnings = check(load(path, {}))
 
-    assert [each.partition(":")[0] for each in warnings] == ["challenges.odd"]
+    assert [each.partition(":")[0] for each in warnings] == ["challenges.odd", "challenges.odd"]
+
+
+def test_a_challenge_that_no_profile_asks_is_a_warning(directory: Path) -> None:
+    path = append(directory, '[challenges.idle]\ntype = "otp"\n')
+
+    (warning,) = check(load(path, {}))
+
+    assert warning.startswith("challenges.idle: no profile asks it")
 
 
 def change_the_journal(directory: Path, statement: str) -> None:

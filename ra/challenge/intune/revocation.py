@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -22,6 +22,9 @@ _PAGES = 20
 _LOOKS_SECONDS = (2.0, 3.0, 5.0, 10.0)
 """How long the CA is given, from one look to the next; what it has not confirmed then is reported the next time."""
 
+_REMEMBERED = 10_000
+"""Serial numbers, before some are told of again."""
+
 _WHY = "Intune wants it revoked"
 
 
@@ -32,6 +35,8 @@ class Revoker:
     options: RevocationOptions
     session: Session
     services: Services
+    told: set[str] = field(default_factory=set, repr=False)
+    """Serial numbers of others that the log has named: Intune repeats them at every poll."""
 
     async def run(self, certificates: Certificates) -> None:
         """One round: until Intune names no more that can be done something about.
@@ -74,9 +79,18 @@ class Revoker:
             await self.services.sleep(seconds)
             standing |= {each.request_context: await _revoke(certificates, each) for each in waiting}
         foreign = [each.serial_number for each in asked if standing[each.request_context] is Revocation.NOT_OURS]
-        if foreign:
-            self._log("Intune asks for certificates that are not of this challenge", serials=foreign[:20])
+        self._tell(foreign)
         return [result for each in asked if (result := self._result(each, standing[each.request_context]))]
+
+    def _tell(self, foreign: Sequence[str]) -> None:
+        """Each once, as far as they can be remembered."""
+        new = [each for each in dict.fromkeys(foreign) if each not in self.told]
+        if not new:
+            return
+        if len(self.told) > _REMEMBERED:
+            self.told.clear()
+        self.told.update(new)
+        self._log("Intune asks for certificates that are not of this challenge", serials=new[:20], count=len(new))
 
     def _result(self, asked: RevocationAnswer, standing: Revocation) -> dict[str, Any] | None:
         if standing is Revocation.DONE:

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from connectors.api import BackendUnavailable, Capability
 from ra.bootstrap.errands import errands_of
@@ -110,6 +111,22 @@ async def test_one_of_another_connector_is_left_to_it(site: Site) -> None:
     assert [] == site.results
     assert 1 == len(site.here.intune.revocations.waiting)
     assert [State.RELEASED] == await site.states()
+
+
+async def test_each_of_another_connector_is_told_of_once(site: Site) -> None:
+    asked = site.here.intune.revocations
+    validator = await site.here.beside.validator(revocation={})
+    (errand,) = (each for each in validator.errands if each.name == "revocations")
+    certificates = Revocations(journal=site.here.ra.journal, validator="shared", clock=site.here.beside.clock)
+
+    with capture_logs() as log:
+        for serial in ("1234567890ABCDEF", None, "FEDCBA0987654321"):
+            if serial is not None:
+                asked.ask_for(serial)
+            await errand.run(certificates)
+    await validator.aclose()
+
+    assert [["1234567890ABCDEF"], ["FEDCBA0987654321"]] == [each["serials"] for each in log if "serials" in each]
 
 
 @pytest.mark.parametrize(
