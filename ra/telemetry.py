@@ -347,7 +347,8 @@ def escape(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Caps text and escapes what could forge a line or steer a terminal; bytes are told by their length alone."""
     for key, value in event.items():
         if isinstance(value, str):
-            event[key] = _escaped(value)
+            # A detail of several lines is one of ours, and is read as sentences.
+            event[key] = _escaped("; ".join(value.splitlines()) if key == "detail" else value)
         elif isinstance(value, bytes | bytearray):
             event[key] = f"<{len(value)} bytes>"
     return event

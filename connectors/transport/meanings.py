@@ -132,7 +132,13 @@ def _reason(error: BaseException) -> str:
         and error.errno > 0
     ):
         return os.strerror(error.errno)
+    if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+        return "the server speaks plain HTTP there, and no HTTPS"
     return str(error).rstrip(".")
+
+
+_NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
+"""OpenSSL's words for an answer that is no TLS at all."""
 
 
 def _is_about_our_certificate(error: ssl.SSLError) -> bool:

@@ -40,7 +40,7 @@ COMMANDS = {
     "restore": "Fill an empty database from a backup.",
     "db": "Bring the journal's tables up to date, or move them to another database.",
     "bench": "Enrol many devices and measure.",
-    "simulate": "Serve as Vault, EJBCA or Intune would, all in memory: to try a set-up.",
+    "simulate": "Serve as Vault, EJBCA, Intune or Jamf Pro would, all in memory: to try a set-up.",
 }
 """Each is one file beside this one, and is imported when it is asked for: help is quick, and `serve` stays small."""
 

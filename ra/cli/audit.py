@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection
 
 from ra.bootstrap.journal import journal_place
-from ra.cli.output import DEFAULT_CONFIG, FAILED, AsJson, ConfigPath, show
+from ra.cli.output import DEFAULT_CONFIG, FAILED, AsJson, ConfigPath, counted, show
 from ra.errors import Misconfigured
 from ra.journal.audit import EPOCH, Event, stream
 from ra.journal.checkpoints import Stored, newest
@@ -180,13 +180,15 @@ def _as_text(report: Report) -> str:
         if report.sealed_by is not None
         else "No checkpoint seals anything for certain"
     )
-    found = f"{report.broken} things are wrong" if report.broken else "nothing is wrong"
+    found = f"{counted(report.broken, 'thing is', 'things are')} wrong" if report.broken else "nothing is wrong"
     more = [f"… and {report.broken - len(report.breaks)} more"] if report.broken > len(report.breaks) else []
+    events, chains = counted(report.events, "event", "events"), counted(report.chains, "chain", "chains")
+    checkpoints = counted(report.checkpoints, "checkpoint", "checkpoints")
     return "\n".join(
         [
             *map(str, report.breaks),
             *more,
-            f"{report.events} events in {report.chains} chains, {report.checkpoints} checkpoints: {found}.",
-            f"{sealed}; {report.unsealed} events are not sealed yet.",
+            f"{events} in {chains}, {checkpoints}: {found}.",
+            f"{sealed}; {counted(report.unsealed, 'event is', 'events are')} not sealed yet.",
         ]
     )

@@ -42,8 +42,8 @@ def command(
     url: Url,
     *,
     challenge: Annotated[str | None, typer.Option("--challenge", help="The challenge password.")] = None,
-    count: Annotated[int, typer.Option("-n", min=1, help="Devices.")] = 100,
-    connections: Annotated[int, typer.Option("-c", min=1, max=256, help="At the same time.")] = 8,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Devices.")] = 100,
+    connections: Annotated[int, typer.Option("--connections", "-c", min=1, max=256, help="At the same time.")] = 8,
     key_type: KeyType = "rsa:2048",
     ca_fingerprint: Fingerprint = None,
     tls_ca: TlsCa = None,
@@ -138,9 +138,10 @@ def _each(work: Callable[[T], R], items: Sequence[T], threads: int, advance: Cal
 
 @contextmanager
 def _progress(count: int) -> Iterator[Callable[[str], Callable[[], None]]]:
-    """A bar on stderr, one line for each name that is asked for."""
+    """A bar on stderr where somebody watches, one line for each name that is asked for."""
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
 
         def line(name: str) -> Callable[[], None]:
             task = progress.add_task(name, total=count)

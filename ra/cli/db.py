@@ -51,7 +51,8 @@ def copy(
     configuration = load(config)
     here = configuration.directory
     password = read_secret(to_password, here) if to_password else None
-    source, target = journal_place(configuration), place_of(to, directory=here, password=password)
+    source = journal_place(configuration)
+    target = place_of(to, directory=here, password=password, setting="--to")
 
     with at_rest(source), nullcontext() if str(source) == str(target) else at_rest(target):
         rows = with_bar(lambda progress: copy_journal(source, target, progress))

@@ -6,9 +6,11 @@ import asyncio
 import json
 import secrets
 import string
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 from cryptography.hazmat.primitives import hashes
@@ -27,6 +29,7 @@ from ra.settings.load import Configuration, load
 from ra.settings.model import Address, read_address
 from ra.web.api_keys import digest
 
+T = TypeVar("T")
 CaKey = Literal["rsa:2048", "rsa:3072", "rsa:4096", "ec:p256", "ec:p384"]
 RaKey = Literal["rsa:2048", "rsa:3072", "rsa:4096"]
 
@@ -156,6 +159,8 @@ def command(
     """Write a configuration with keys, certificates, a database and a random challenge; overwrite nothing."""
     if not (0 < len(ca_name) <= MAX_CA_NAME_CHARACTERS and ca_name.isprintable()):
         raise typer.BadParameter(f"write 1 to {MAX_CA_NAME_CHARACTERS} characters", param_hint="--ca-name")
+    if directory.exists():
+        _insist_on_empty(directory)
     plan = Plan(
         directory=directory,
         ca_name=ca_name,
@@ -169,7 +174,8 @@ def command(
     )
     if not yes:
         typer.echo(f"A CA ({plan.ca_key}) and an RA ({plan.ra_key}) in {directory}, reached at {plan.public_url}/scep.")
-        typer.confirm("Write it?", default=True, abort=True)
+        if not _answered(lambda: typer.confirm("Write it?", default=True)):
+            raise typer.Abort
     _announce(plan, write(plan), as_json=as_json)
 
 
@@ -228,6 +234,10 @@ async def _obtain_identity(plan: Plan, configuration: Configuration, passphrase:
 
 def _prepare(directory: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _insist_on_empty(directory)
+
+
+def _insist_on_empty(directory: Path) -> None:
     if (directory / UNFINISHED).exists():
         raise Misconfigured(f"{directory} holds what an interrupted init left: remove the directory and run init again")
     if any(directory.iterdir()):
@@ -269,10 +279,24 @@ def _admin_listen(listen: str) -> str:
         raise typer.BadParameter(str(error), param_hint="--listen") from None
 
 
+def _answered(ask: Callable[[], T]) -> T:
+    """What somebody answers, at a terminal or by a pipe; where neither is, nobody waits for an answer."""
+    try:
+        return ask()
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise typer.BadParameter(
+            "there is no terminal to ask at: write --yes, and --public-url where devices use another address",
+            param_hint="--yes",
+        ) from None
+
+
 def _public_url(listen: str, *, ask: bool) -> str:
     if ask:
-        answer: str = typer.prompt("URL at which devices reach this server", default=f"http://{listen}")
-        return answer
+        return _answered(
+            lambda: str(typer.prompt("URL at which devices reach this server", default=f"http://{listen}"))
+        )
     if listen.startswith(("0.0.0.0:", "[::]:")):
         raise typer.BadParameter(
             "name --public-url: devices cannot reach a server at every address", param_hint="--listen"

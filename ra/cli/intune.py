@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ra.challenge.intune.props import read_props
-from ra.cli.output import AsJson, show
+from ra.cli.output import DEFAULT_CONFIG, AsJson, ConfigPath, show
 
 command = typer.Typer(no_args_is_help=True)
 
@@ -28,6 +28,7 @@ def import_props(
     proxy_secret: Annotated[
         Path, typer.Option("--proxy-secret", help="New file for the proxy's user and password.")
     ] = Path("intune-proxy.secret"),
+    config: ConfigPath = DEFAULT_CONFIG,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -35,16 +36,22 @@ def import_props(
     imported = read_props(file.read_text("utf-8", "replace"))
     block: dict[str, Any] = dict(imported.options)
     _keep(secret, imported.secret)
-    block["credential"] = {"method": "secret", "client_secret": f"file:{secret}"}
+    block["credential"] = {"method": "secret", "client_secret": f"file:{_beside(config, secret)}"}
     if imported.proxy_credentials is not None:
         _keep(proxy_secret, imported.proxy_credentials)
-        block["proxy_credentials"] = f"file:{proxy_secret}"
+        block["proxy_credentials"] = f"file:{_beside(config, proxy_secret)}"
     lines = [f"# {each} has no counterpart and is left out." for each in imported.ignored]
     show(
         block,
         "\n".join([*lines, "[challenges.intune]", *(f"{key} = {_value(block[key])}" for key in block)]),
         as_json=as_json,
     )
+
+
+def _beside(config: Path, path: Path) -> Path:
+    """The path as the configuration writes it, which need not lie where the command is run."""
+    absolute, here = path.absolute(), config.absolute().parent
+    return absolute.relative_to(here) if absolute.is_relative_to(here) else absolute
 
 
 def _keep(path: Path, value: str) -> None:

@@ -139,10 +139,13 @@ def revoke(
 # ---------------------------------------------------------------- what is wanted
 def _terms(configuration: Configuration, profile: str, challenge: str | None, ttl: timedelta | None) -> Terms:
     insist_on_profile(configuration, profile)
+    offers = one_time_offers(configuration)
     try:
-        return choose(one_time_offers(configuration), profile, challenge).terms(ttl)
+        return choose(offers, profile, challenge).terms(ttl)
     except NotOffered as error:
-        raise Misconfigured(str(error)) from None
+        others = dict.fromkeys(each.profile for each in offers if each.profile != profile)
+        advice = f"; with --profile name one that does: {', '.join(others)}" if others else ""
+        raise Misconfigured(f"{error}{advice}") from None
 
 
 def _duration(text: str) -> timedelta:

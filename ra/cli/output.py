@@ -43,6 +43,11 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in text)
 
 
+def counted(number: int, one: str, several: str) -> str:
+    """A number and what is counted."""
+    return f"{number} {one if number == 1 else several}"
+
+
 def _fitted(cells: Sequence[Sequence[str]]) -> str:
     # Only who looks at a terminal waits for it.
     from rich.console import Console  # noqa: PLC0415

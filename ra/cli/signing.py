@@ -23,7 +23,8 @@ _RANDOM_BYTES = 10
 def insist_on_profile(configuration: Configuration, profile: str) -> None:
     """Raises a usage error where there is no such profile."""
     if profile not in configuration.endpoints:
-        raise typer.BadParameter(f"there is no profile {profile!r}", param_hint="--profile")
+        known = ", ".join(configuration.endpoints)
+        raise typer.BadParameter(f"there is no profile {profile!r}: name one of {known}", param_hint="--profile")
 
 
 def sign_all(

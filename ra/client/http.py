@@ -58,6 +58,10 @@ class Exchange:
                 response.close()
         except httpx.TransportError as fault:
             reason = str(fault).rstrip(".") or type(fault).__name__
+            if (
+                "WRONG_VERSION_NUMBER" in reason or "RECORD_LAYER_FAILURE" in reason
+            ):  # OpenSSL's words for no TLS at all
+                reason = "the server speaks plain HTTP there, and no HTTPS"
             raise Unreachable(f"{request.url.netloc.decode()} could not be asked: {reason}.") from fault
         if response.status_code != _OK:
             raise HttpRefused(response.status_code, _first_line(body), _retry_after_seconds(response))

@@ -74,10 +74,12 @@ def back_up(source: Place, file: Path, progress: Progress) -> Mapping[str, int]:
     """Copies the journal into a new file of SQLite, for its owner alone.
 
     Raises:
-        Misconfigured: as `copy`, or the file is there already.
+        Misconfigured: as `copy`, or the file is there already, or its directory is not.
     """
     if file.exists():
         raise Misconfigured(f"{file} is there already, and a backup overwrites nothing: name another file")
+    if not file.absolute().parent.is_dir():
+        raise Misconfigured(f"{file} cannot be written: there is no directory {file.absolute().parent}")
     with TemporaryDirectory(prefix=f".{file.name}.", dir=file.absolute().parent) as directory:
         part = Path(directory) / "journal.db"
         copied = copy(source, SqlitePlace(part), progress)

@@ -64,8 +64,8 @@ class Upgrade:
     after: str
 
 
-def place_of(url: str, *, directory: Path, password: Secret | None = None) -> Place:
-    """The place that a URL names; a relative path resolves against `directory`.
+def place_of(url: str, *, directory: Path, password: Secret | None = None, setting: str = "[database] url") -> Place:
+    """The place that a URL names; a relative path resolves against `directory`. `setting` is what an error names.
 
     Raises:
         Misconfigured: the URL is neither `sqlite:///PATH` nor `postgresql://…`.
@@ -74,7 +74,7 @@ def place_of(url: str, *, directory: Path, password: Secret | None = None) -> Pl
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise Misconfigured(f"[database] url: that is not a URL; {wish}") from None
+        raise Misconfigured(f"{setting}: that is not a URL; {wish}") from None
     match parsed.drivername, parsed.database:
         case "sqlite", str(path) if path not in {"", ":memory:"}:
             return SqlitePlace(directory / path)
@@ -84,7 +84,7 @@ def place_of(url: str, *, directory: Path, password: Secret | None = None) -> Pl
 
             return PostgresqlPlace(parsed if password is None else parsed.set(password=password.reveal()))
         case _:
-            raise Misconfigured(f"[database] url: {wish}")
+            raise Misconfigured(f"{setting}: {wish}")
 
 
 class Journal:

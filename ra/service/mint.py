@@ -176,5 +176,5 @@ def _read_alternative_name(text: str) -> str:
         if kind in _KINDS and value:
             return alternative_name(kind, str(ip_address(value)) if kind == SanKind.IP else value)
     except ValueError:
-        pass
+        raise BadName(f"{text!r} is no name: {value!r} is no IP address") from None
     raise BadName(f"{text!r} is no name; write it as KIND:VALUE, the kind one of {', '.join(sorted(_KINDS))}")

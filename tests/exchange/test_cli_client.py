@@ -240,9 +240,17 @@ def test_a_changed_pending_file_is_told(tmp_path: Path, content: str) -> None:
         device.load_pending(tmp_path)
 
 
+def test_a_server_without_tls_is_told_as_such(ra_server: RunningRa, capsys: Output) -> None:
+    exit_code = run(["client", "caps", "--url", ra_server.url.replace("http://", "https://")])
+
+    assert 3 == exit_code
+    assert "the server speaks plain HTTP there, and no HTTPS" in capsys.readouterr().err
+
+
 def test_bench_enrols_every_device_and_measures(ra_server: RunningRa, capsys: Output) -> None:
     answer = answer_of(
-        ["bench", "--url", ra_server.url, "--challenge", ra_server.challenge, "-n", "6", "-c", "3"], capsys
+        ["bench", "--url", ra_server.url, "--challenge", ra_server.challenge, "--count", "6", "--connections", "3"],
+        capsys,
     )
 
     assert (answer["devices"], answer["failed"], answer["failures"]) == (6, 0, [])
@@ -252,8 +260,10 @@ def test_bench_enrols_every_device_and_measures(ra_server: RunningRa, capsys: Ou
 def test_bench_fails_where_a_device_is_refused(ra_server: RunningRa, capsys: Output) -> None:
     exit_code = run(["bench", "--url", ra_server.url, "--challenge", "wrong", "-n", "2"])
 
+    said = capsys.readouterr()
     assert exit_code == 1
-    assert "2, 2 failed" in capsys.readouterr().out
+    assert "2, 2 failed" in said.out
+    assert "" == said.err  # where nobody watches there are no bars
 
 
 def test_explain_says_what_getcacert_answers(ra_server: RunningRa, tmp_path: Path, capsys: Output) -> None:

@@ -145,6 +145,37 @@ def test_without_yes_it_asks(tmp_path: Path) -> None:
     assert load(tmp_path / "var/ra.toml", {}).settings.server.public_url == "http://ra.lan"
 
 
+def test_where_nobody_can_be_asked_it_says_which_options_do_without(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ra", "init", str(tmp_path / "var")]
+
+    plain = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    with_url = subprocess.run(
+        [*command, "--public-url", "http://ra.lan"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (2, 2) == (plain.returncode, with_url.returncode)
+    assert "write --yes, and --public-url" in plain.stderr
+    assert "write --yes" in with_url.stderr
+    assert not (tmp_path / "var").exists()
+
+
+def test_a_directory_that_is_not_empty_is_told_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "precious").touch()
+
+    exit_code = run(["init", str(tmp_path)])
+
+    said = capsys.readouterr()
+    assert 2 == exit_code
+    assert "is not empty" in said.err
+    assert "" == said.out
+
+
 def test_the_shipped_configuration_runs_beside_what_init_makes(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,6 +101,20 @@ def test_the_file_of_another_connector_becomes_a_block_and_a_secret(
     assert "the secret" not in said
 
 
+def test_the_secret_is_named_as_seen_from_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    props, config = tmp_path / "com.microsoft.intune.props", str(tmp_path / "etc/ra.toml")
+    props.write_text(PROPS)
+    (tmp_path / "etc/sub").mkdir(parents=True)
+
+    run(["intune", "import", str(props), "--secret", str(tmp_path / "etc/sub/x"), "--config", config])
+    below = capsys.readouterr().out
+    run(["intune", "import", str(props), "--secret", str(tmp_path / "elsewhere"), "--config", config])
+    elsewhere = capsys.readouterr().out
+
+    assert '"file:sub/x"' in below
+    assert f'"file:{tmp_path}/elsewhere"' in elsewhere
+
+
 def test_a_secret_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     props, secret = tmp_path / "com.microsoft.intune.props", tmp_path / "intune.secret"
     props.write_text(PROPS)

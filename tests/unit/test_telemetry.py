@@ -71,6 +71,12 @@ def test_what_could_forge_a_line_is_escaped(forger: str, console: bool) -> None:
     assert stream.getvalue().count("\n") == 1
 
 
+def test_a_detail_of_several_lines_is_read_as_sentences(log: io.StringIO) -> None:
+    structlog.get_logger().info("request", detail="one thing\nanother")
+
+    assert "one thing; another" == json.loads(log.getvalue())["detail"]
+
+
 def test_long_text_is_capped_and_bytes_are_not_shown(log: io.StringIO) -> None:
     structlog.get_logger().info("request", transaction_id="a" * 10_000, body=b"secret")
 

@@ -87,7 +87,7 @@ def test_an_honest_audit_is_whole(command: Audit) -> None:
     assert exit_code == 0
     assert said == (
         "6 events in 2 chains, 2 checkpoints: nothing is wrong.\n"
-        "Checkpoint 2 of 2026-11-23 12:01:00 UTC seals all before it; 1 events are not sealed yet.\n"
+        "Checkpoint 2 of 2026-11-23 12:01:00 UTC seals all before it; 1 event is not sealed yet.\n"
     )
 
 
@@ -99,7 +99,7 @@ def test_what_was_changed_is_told_and_the_exit_code_says_so(command: Audit) -> N
 
     assert (1, 1) == (exit_code, exit_code_of_json)
     assert "event 2: it was changed, or another one stood before it\n" in said
-    assert "1 things are wrong" in said
+    assert "1 thing is wrong" in said
     assert "No checkpoint seals anything for certain" in said
     assert (False, None, 1, 2) == (value["ok"], value["sealed_by"], value["broken"], value["breaks"][0]["number"])
 

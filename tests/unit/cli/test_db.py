@@ -96,6 +96,19 @@ def test_a_copy_into_itself_is_refused(config: Path, capsys: pytest.CaptureFixtu
     assert "is not empty" in refused(capsys, "db", "copy", "--to", url_of(config), "--config", config)
 
 
+def test_a_target_that_is_no_database_is_named_as_it_was_given(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "--to: write sqlite:///" in refused(capsys, "db", "copy", "--to", "foo://x", "--config", config)
+    assert "--to: that is not a URL" in refused(capsys, "db", "copy", "--to", "x", "--config", config)
+
+
+def test_a_backup_into_no_directory_is_told_by_its_name(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "backup", "/nowhere/backup.db", "--config", config)
+
+    assert "/nowhere/backup.db cannot be written: there is no directory /nowhere" in said
+
+
 def test_the_password_of_the_other_server_comes_by_reference_and_is_not_shown(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -186,13 +186,14 @@ def test_a_file_that_is_there_is_not_overwritten(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--profile", "other"), "there is no profile 'other'"),
+        (("--profile", "other"), "there is no profile 'other': name one of default"),
         (("--challenge", "other"), 'asks no challenge of type "otp" named other'),
         (("--ttl", "1w"), "'1w' is no duration"),
         (("--ttl", "0h"), "'0h' is no duration"),
         (("--subject", "printer"), "'printer' is no subject"),
         (("--san", "printer"), "'printer' is no name"),
         (("--san", "ip:printer"), "'ip:printer' is no name"),
+        (("--san", "ip:300.1.1.1"), "'ip:300.1.1.1' is no name: '300.1.1.1' is no IP address"),
         (("--san", "dns:"), "'dns:' is no name"),
         (("--from", "x.csv", "--label", "y"), "the file says label"),
     ],
@@ -203,6 +204,19 @@ def test_what_cannot_be_minted_is_said(
     complaint = refused(config, capsys, "create", *arguments)
 
     assert sentence in complaint
+
+
+def test_another_profile_that_mints_is_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = config.read_text("utf-8").replace('challenge = "shared"', 'challenge = "fixed"')
+    text += f'[challenges.fixed]\n{STATIC}\n[profiles.vpn]\nconnector = "lab"\nchallenge = "shared"\n'
+    config.write_text(text, "utf-8")
+
+    complaint = refused(config, capsys, "create")
+
+    assert (
+        'profiles.default.challenge asks no challenge of type "otp"; with --profile name one that does: vpn'
+        in complaint
+    )
 
 
 def test_a_profile_without_a_one_time_challenge_mints_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

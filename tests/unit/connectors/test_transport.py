@@ -25,6 +25,7 @@ from connectors.transport import Answer, AnswerModel, Call, Effect, Meaning, Tra
 from tests.fakes.backends import Answer as RawAnswer
 from tests.fakes.backends import RawServer, http, raw_server, reset, silence
 from tests.fakes.connecting import TlsFiles, Watched, tls_files
+from tests.fakes.simulated import listening_front
 
 CLOSED = "http://127.0.0.1:9"
 TOKEN = "hvs.very-secret-token"
@@ -328,6 +329,14 @@ def test_what_is_not_the_answer_expected_is_a_violation_that_repeats_nothing(bod
 
     assert said in str(caught.value)
     assert "secret-value" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_server_without_tls_is_told_as_such() -> None:
+    with listening_front() as front:
+        fault = refused(READ, front.url.replace("http://", "https://"))
+
+    assert isinstance(fault, BackendUnavailable)
+    assert "the server speaks plain HTTP there, and no HTTPS" in str(fault)
 
 
 def test_an_endless_answer_is_cut_off() -> None:
