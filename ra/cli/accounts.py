@@ -28,6 +28,9 @@ T = TypeVar("T")
 SHORT = 13
 """Characters of an id that are shown in a table: enough for any command to know it by."""
 
+_LONG = 60
+"""Characters of a detail that is told once."""
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Profile = Annotated[str | None, typer.Option("--profile", help="Only of this profile.")]
@@ -156,15 +159,17 @@ def account_as_text(account: Account, facts: Mapping[str, object]) -> str:
         **facts,
     }
     history = (f"  {day(each.at)}  {printable(told(each.read()))}" for each in account.history)
-    letters = (f"  {each.validator}: {_state_of(each)}" for each in account.letters)
+    letters = [(each.due_at is None, f"  {each.validator}: {_state_of(each)}") for each in account.letters]
     blocks = [
         [f"{it.id}  {it.state}"],
         [printable(each) for each in (situation.state, situation.why, situation.advice) if each],
         [f"{name:14} {printable(str(value))}" for name, value in said.items() if value],
         _headed("History", history),
-        _headed("Still to be told", letters),
+        _headed("Still to be told", (line for is_dead, line in letters if not is_dead)),
+        _headed("Given up telling", (line for is_dead, line in letters if is_dead)),
     ]
-    return "\n\n".join("\n".join(block) for block in blocks if block)
+    told_once = _told_once([it.detail, *(each.detail for each in account.letters)])
+    return "\n\n".join("\n".join(map(told_once, block)) for block in blocks if block)
 
 
 def footer(page: Page, count: int) -> str:
@@ -185,6 +190,23 @@ def transaction_id(one: Listed | Transaction) -> str:
 def _headed(head: str, lines: Iterable[str]) -> list[str]:
     lines = list(lines)
     return [head, *lines] if lines else []
+
+
+def _told_once(details: Iterable[str | None]) -> Callable[[str], str]:
+    """Of a detail that is long, the first line that has it has all of it, and those below say so."""
+    long = sorted({printable(each) for each in details if each and len(each) > _LONG}, key=len, reverse=True)
+    seen: set[str] = set()
+
+    def shorten(line: str) -> str:
+        for detail in long:
+            if detail in line:
+                if detail in seen:
+                    return line.replace(detail, "as above")
+                seen.update(each for each in long if each in detail)
+                return line
+        return line
+
+    return shorten
 
 
 def _letter(letter: Letter) -> dict[str, Any]:
@@ -212,9 +234,9 @@ def _stray(stray: Stray) -> dict[str, Any]:
 
 
 def _state_of(letter: Letter) -> str:
-    state = f"tried again {day(letter.due_at)}" if letter.due_at else f"given up, letter {letter.id}"
+    state = f"tried again {day(letter.due_at)}" if letter.due_at else f"letter {letter.id}"
     said = f": {printable(letter.detail)}" if letter.detail else ""
-    return f"{state}, after {letter.attempts} attempts{said}"
+    return f"{state}, after {letter.attempts} attempt{'s' * (letter.attempts != 1)}{said}"
 
 
 def _iso(time: datetime | None) -> str | None:

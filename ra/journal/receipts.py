@@ -97,7 +97,8 @@ def _end(connection: Connection, letter: Letter, outcome: str, detail: str, now:
     _record(connection, letter, outcome, detail, now)
     if transaction is not None and letter.is_strict and transaction.state is State.ISSUED:
         others = _strict_of(connection, transaction)
-        _revoke(connection, transaction, others, f"{letter.validator} was not told: {detail}", now)
+        what = "has refused the notification" if outcome == "refused" else "could not be told in time"
+        _revoke(connection, transaction, others, f"{letter.validator} {what}: {detail}", now)
 
 
 def _revoke(

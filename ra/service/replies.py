@@ -38,7 +38,8 @@ def tell(endpoint: Endpoint, transaction: Transaction) -> Told:
         reason = Reason.CA_REFUSED if transaction.reason in set(Rejection) else Reason.DENIED
         raise Refused(reason, transaction.detail or "")
     if transaction.state in FINAL or transaction.state is State.REVOKING:
-        raise Refused(Reason.TRANSACTION_CLOSED, f"the transaction is {transaction.state}")
+        why = [each for each in (transaction.revocation, transaction.detail) if each]
+        raise Refused(Reason.TRANSACTION_CLOSED, ": ".join([f"the transaction is {transaction.state}", *why]))
     return Told(reply=Deferral(), detail=f"{transaction.state}: {transaction.detail or 'in hand'}")
 
 

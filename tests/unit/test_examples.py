@@ -29,13 +29,13 @@ def test_an_example_holds_no_key_that_nobody_knows(path: Path) -> None:
 @pytest.mark.parametrize(("page", "example"), [("mdm/jamf.md", "jamf"), ("challenges/ndes.md", "ndes")])
 def test_the_commands_of_a_page_do_with_its_example(page: str, example: str) -> None:
     text = (ROOT / "docs" / page).read_text("utf-8")
-    settings = load(ROOT / "config" / "examples" / f"{example}.toml").settings
-    pattern = settings.profiles["default"].common_name_pattern
+    configuration = load(ROOT / "config" / "examples" / f"{example}.toml")
+    pattern = configuration.policies["default"].common_name_pattern
 
     (name,) = re.findall(r"--subject CN=(\S+)", text)
     urls = re.findall(r"--scep-url (\S+)", text)
 
     assert pattern is not None
     assert re.fullmatch(pattern, name)
-    assert set(urls) <= set(settings.challenges[example].options.get("allowed_scep_urls", ()))
+    assert set(urls) <= set(configuration.settings.challenges[example].options.get("allowed_scep_urls", ()))
     assert bool(urls) == (example == "jamf")

@@ -16,12 +16,13 @@ from sqlalchemy import delete
 
 from ra.bootstrap.journal import opened
 from ra.cli.app import run
+from ra.journal import outbox, receipts, tables
 from ra.journal.audit import list_events
 from ra.journal.records import Transaction
 from ra.journal.states import State
 from ra.journal.tables import transactions
 from ra.settings.load import load
-from tests.fakes.letters import NOW, a_row, store
+from tests.fakes.letters import NOW, a_letter, a_row, store
 
 ONE = UUID("0f8c2a4e-5a0b-4e0f-9d1c-6f0a4b1f7c11")
 OTHER = UUID("1f8c2a4e-5a0b-4e0f-9d1c-6f0a4b1f7c11")
@@ -45,6 +46,7 @@ def config(made: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[str]:
 async def _fill(config: Path, *rows: Transaction) -> None:
     async with opened(load(config)) as (journal, _):
         if not rows:
+            await journal.write(lambda c: c.execute(delete(tables.outbox)))
             await journal.write(lambda c: c.execute(delete(transactions)))
         for row in rows:
             await journal.write(lambda c, row=row: store(c, row))  # type: ignore[misc]  # mypy infers no lambda with a default
@@ -152,6 +154,30 @@ def test_what_is_shown_to_a_person_says_what_to_do(config: str, capsys: pytest.C
     assert f"`scep-ra transactions approve {ONE}`" in shown
     assert "team=?[31m" in shown
     assert "Serial" not in shown
+
+
+def test_a_notification_that_was_refused_is_told_once_at_length(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = "ChallengeExpired: the challenge was older than 60 minutes when it came to Intune; a new one comes by itself"
+    row = a_row(State.ISSUED, id=ONE)
+    fill(config, row)
+
+    async def refuse() -> None:
+        async with opened(load(Path(config))) as (journal, _):
+            await journal.write(lambda c: outbox.put(c, ONE, [a_letter()], NOW))
+            (letter,) = await journal.write(lambda c: outbox.claim_of(c, ONE, NOW))
+            await journal.write(lambda c: receipts.refused(c, letter, why, NOW))
+
+    asyncio.run(refuse())
+    run(["transactions", "show", str(ONE), "--config", config])
+
+    shown = capsys.readouterr().out
+    assert f"intune has refused the notification: {why}\n" in shown
+    assert 1 == shown.count("older than 60 minutes")
+    assert "Given up telling\n  intune: letter" in shown
+    assert "after 1 attempt: as above" in shown
+    assert "not told" not in shown
 
 
 def test_a_person_says_yes(config: str, capsys: pytest.CaptureFixture[str]) -> None:

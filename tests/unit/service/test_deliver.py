@@ -180,6 +180,7 @@ async def test_what_is_refused_is_revoked(post: Post) -> None:
     settled = await post.deliveries.deliver_now(row)
 
     assert State.REVOKING is settled.state
+    assert (settled.detail or "").startswith("intune has refused the notification: ")
     assert ["SubjectNameMismatch" in str(each.detail) for each in await post.dead()] == [True]
     assert {("intune", "issued", "refused"): 1} == post.counts.notifications
     assert {"NOTIFICATION_LOST": 1} == post.counts.alarms
