@@ -87,6 +87,8 @@ def test_a_dead_server_is_told(kind: str, directory: Path, capsys: pytest.Captur
 
     assert (3, "unreachable") == (code, found["verdict"]), found
     assert "see whether the server runs" in found["advice"]
+    setting = {"intune": "cloud", "inventory": "source.url", "directory": "source.url"}.get(kind, "url")
+    assert [f"challenges.asked.{setting}"] == found["settings"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

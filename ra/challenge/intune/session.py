@@ -66,8 +66,12 @@ class Session:
         Raises:
             ConnectorError: something is missing; the message says what.
         """
-        await self._tokens.get(self._options.intune_scope)
-        return {each.name: (await self._discovery.find(each)).url for each in Service}
+        try:
+            await self._tokens.get(self._options.intune_scope)
+            return {each.name: (await self._discovery.find(each)).url for each in Service}
+        except ConnectorError as error:  # no address is an option of its own: they are the cloud's
+            error.settings = tuple("cloud" if each == "url" else each for each in error.settings)
+            raise
 
     async def _call(self, request: Request, which: str) -> Answer:
         scope = self._options.intune_scope
