@@ -112,7 +112,7 @@ class Options(TransportOptions):
     searches: bool = True
     """"REST Certificate Management V2" is enabled in EJBCA: what a lost answer has left is found there."""
     username_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = "scep-"
-    """What the names of our end entities begin with."""
+    """What the names of our end entities begin with: at most 64 letters, digits, dots, `-` and `_`."""
     approval_poll_seconds: Annotated[int, Field(ge=1, le=86400)] = 300
     """How often we ask whether a request has been approved."""
     login: Login | None = None

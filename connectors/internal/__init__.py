@@ -64,9 +64,9 @@ class Options(BaseModel):
     digest: Literal["sha256", "sha384", "sha512"] | None = None
     """Of signatures; SHA-256, or SHA-384 for a P-384 key, where nothing is said."""
     aia_url: Url | None = None
-    """Where the CA's certificate is, for devices that miss it."""
+    """Where the CA's certificate is, for devices that miss it: a URL of http, https or ldap."""
     ocsp_url: Url | None = None
-    """Where devices ask whether a certificate is revoked."""
+    """Where devices ask whether a certificate is revoked: a URL of http, https or ldap."""
     crl_urls: tuple[Url, ...] = ()
     """Where the CRL is; somebody has to publish it there."""
     crl_lifetime_hours: Annotated[int, Field(ge=1, le=8784)] = 168

@@ -62,11 +62,11 @@ class Options(TransportOptions):
     namespace: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*/?$")] = None
     """Of Vault Enterprise or OpenBao, like `ns1/ns2/`."""
     mount: Mount = "pki"
-    """Where the PKI engine is mounted."""
+    """Where the PKI engine is mounted, without a slash at either end."""
     issuer: Segment = "default"
     """Which issuer signs, by name or id. `default` follows the mount's default, and may change while devices renew."""
     role: Segment
-    """The role that devices' certificates are signed with."""
+    """The role that devices' certificates are signed with, by its name alone."""
     signing_role: Segment | None = None
     """The role for certificates whose one key usage is digitalSignature, as EC keys get: usages are the role's."""
     encryption_role: Segment | None = None

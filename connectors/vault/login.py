@@ -39,7 +39,7 @@ class AppRoleLogin(_Login):
     method: Literal["approle"]
     """`approle`."""
     mount: Mount = "approle"
-    """Where the method is mounted."""
+    """Where the method is mounted, without a slash at either end."""
     role_id: str
     """Names the role; it is no secret."""
     secret_id: SecretReference
@@ -54,7 +54,7 @@ class KubernetesLogin(_Login):
     method: Literal["kubernetes"]
     """`kubernetes`."""
     mount: Mount = "kubernetes"
-    """Where the method is mounted."""
+    """Where the method is mounted, without a slash at either end."""
     role: str
     """The role of the method."""
     jwt: SecretReference = "file:/var/run/secrets/kubernetes.io/serviceaccount/token"
@@ -67,7 +67,7 @@ class JwtLogin(_Login):
     method: Literal["jwt"]
     """`jwt`."""
     mount: Mount = "jwt"
-    """Where the method is mounted."""
+    """Where the method is mounted, without a slash at either end."""
     role: str
     """The role of the method."""
     jwt: SecretReference
@@ -80,7 +80,7 @@ class CertLogin(_Login):
     method: Literal["cert"]
     """`cert`."""
     mount: Mount = "cert"
-    """Where the method is mounted."""
+    """Where the method is mounted, without a slash at either end."""
     role: str
     """The name of the certificate role."""
 
@@ -91,7 +91,7 @@ class UserpassLogin(_Login):
     method: Literal["userpass"]
     """`userpass`."""
     mount: Mount = "userpass"
-    """Where the method is mounted."""
+    """Where the method is mounted, without a slash at either end."""
     user: Segment
     """The user."""
     password: SecretReference

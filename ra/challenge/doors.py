@@ -47,7 +47,7 @@ class AccountOptions(BaseModel):
     label: str = Field(min_length=1, max_length=64)
     """What log and audit call the account, and its secrets."""
     user: str = Field(min_length=1, max_length=256, pattern=r"^[^:\x00-\x1f]+$")
-    """The user name, exactly as it is sent; a domain in front of it is a part of it."""
+    """The user name, exactly as it is sent; a domain in front of it is a part of it. No colon."""
     password: Annotated[str, AfterValidator(secret_reference)]
     """`file:PATH` or `env:NAME`; at least 12 characters."""
     not_after: AwareDatetime | None = None

@@ -329,6 +329,17 @@ def test_a_person_gets_lines(bench: Bench) -> None:
     assert "ok            connectors.lab: the CA's key is loaded" in bench.capsys.readouterr().out.splitlines()
 
 
+def test_each_missing_key_has_a_line_of_its_own(bench: Bench) -> None:
+    with (bench.directory / "ra.toml").open("a", encoding="utf-8") as file:
+        file.write('[connectors.bare]\ntype = "vault"\n')
+
+    code, said = bench.check_config()
+
+    assert 2 == code
+    lines = [each.partition("misconfigured ")[2] for each in said.splitlines() if "connectors.bare" in each]
+    assert ["url is missing", "role is missing", "login is missing"] == [each.split(": ")[1] for each in lines]
+
+
 def test_without_a_database_the_rest_is_looked_at_all_the_same(bench: Bench) -> None:
     (bench.directory / "ra.db").unlink()
 

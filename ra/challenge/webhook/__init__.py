@@ -72,7 +72,7 @@ class Hook(TransportOptions):
     """One webhook as step-ca keeps it."""
 
     id: str = Field(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")
-    """Sent as X-Smallstep-Webhook-ID."""
+    """Sent as X-Smallstep-Webhook-ID: ASCII, without spaces."""
     secret: SecretReference
     """`file:PATH` or `env:NAME`: the signing key in base64, as step-ca prints it."""
     bearer: SecretReference | None = None

@@ -141,6 +141,19 @@ def test_what_cannot_be_minted_is_said(tmp_path: Path, body: Any, status: int) -
     assert status == response.status_code
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("profil", "profil is not a known key; did you mean profile?"),
+        ("x", "x is not a known key; known here: profile, "),
+    ],
+)
+def test_an_unknown_key_is_told_with_what_may_be_meant(tmp_path: Path, key: str, said: str) -> None:
+    response = once(tmp_path, "POST", "/api/v1/otp", options={"json": {key: 1}})
+
+    assert said in response.text
+
+
 def test_a_body_that_is_too_long_is_not_read(tmp_path: Path) -> None:
     response = once(tmp_path, "POST", "/api/v1/otp", options={"content": b"x" * (MAX_BODY_BYTES + 1)})
 
