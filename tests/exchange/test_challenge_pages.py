@@ -66,8 +66,8 @@ def test_a_challenge_that_was_handed_out_lets_in_one_device(
                 ("four", challenge),
             )
         ]
-        log = served.log.read_text("utf-8")
 
+    log = served.log.read_text("utf-8")
     assert [200, 401] == [each.status_code for each in (page, stranger)]
     assert ["issued", "refused", "issued", "refused"] == outcomes
     assert not [secret for secret in (read_as_fleet(page.content), challenge, PASSWORD) if secret in log]
