@@ -167,11 +167,17 @@ def _intune(where: Site) -> Iterator[_Intune]:
 
 
 def _configure(config: Path, block: dict[str, Any]) -> None:
-    """Adds the block that the simulator has printed. Strings in TOML are those of JSON."""
-    credential = ", ".join(f"{key} = {json.dumps(value)}" for key, value in block.pop("credential").items())
-    lines = [f"{key} = {json.dumps(value)}" for key, value in block.items()]
+    """Adds the block that the simulator has printed."""
+    lines = "".join(f"{key} = {_toml(value)}\n" for key, value in block.items())
     with config.open("a", encoding="utf-8") as file:
-        file.write("\n".join(["", "[challenges.intune]", *lines, f"credential = {{ {credential} }}", ""]))
+        file.write(f"\n[challenges.intune]\n{lines}")
+
+
+def _toml(value: Any) -> str:
+    """Strings, numbers and lists in TOML are those of JSON; a table within a line is not."""
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
 
 
 if __name__ == "__main__":
