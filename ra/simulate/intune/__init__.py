@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -126,6 +126,8 @@ class SimulatedIntune:
                 return handle(request, json.loads(await request.body() or b"{}"))
             except GraphRefused as refused:
                 return graph_error(refused)
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody waits for it any more
             except (json.JSONDecodeError, KeyError, TypeError):
                 return graph_error(GraphRefused(400, "BadRequest", "The request body is not valid."))
 
