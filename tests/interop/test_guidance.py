@@ -29,7 +29,7 @@ def subject_of(directory: Path) -> str:
 
 def test_strongswan(ra_server: RunningRa, tmp_path: Path) -> None:
     require("pki")
-    script = typed(ra_server, "strongswan-old", "strongswan")
+    script = typed(ra_server, "complete", "strongswan")
 
     subprocess.run(["bash", "-ec", script], cwd=tmp_path, check=True)
 

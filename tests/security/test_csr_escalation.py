@@ -182,8 +182,9 @@ ATTACKS = NAME_ATTACKS | SAN_ATTACKS | USAGE_ATTACKS | EXTENSION_ATTACKS | KEY_A
 
 
 def outcome(request: Csr, profile: Profile, *, explicit_contents: bool = True) -> Decision | Refused:
+    """Signed with an RSA key, so that a reply can be sealed and nothing but the request is judged."""
     try:
-        return decide(enrolment(request), GRANT, profile, NOW, explicit_contents=explicit_contents)
+        return decide(enrolment(request, rsa_key()), GRANT, profile, NOW, explicit_contents=explicit_contents)
     except Refused as refused:
         return refused
 
