@@ -267,6 +267,23 @@ REQUIREMENTS: tuple[Requirement, ...] = (
         "SCEPStandard promises AES, POSTPKIOperation and SHA-256; they are announced beside it",
         "ra/service/describe.py",
     ),
+    Requirement(
+        "usual-algorithms",
+        "3.5.2",
+        "SHOULD",
+        "AES128-CBC and SHA-256 are used, of all that CMS could name",
+        "ra/scep/ciphers.py",
+        "A reply is made with the request's cipher and digest, AES and SHA-2 of whatever length: the device has shown that it "
+        "knows them. AES128-CBC and SHA-256 where the request shows none.",
+    ),
+    Requirement(
+        "caps-of-nothing",
+        "3.5.2",
+        "SHOULD",
+        "where none of the keywords holds, the answer is empty",
+        "ra/service/describe.py",
+        "Never so: what §2.9 demands is always there, and always announced.",
+    ),
     Requirement("caps-text-plain", "3.5.2", "SHOULD", "the answer to GetCACaps is text/plain", "ra/web/replies.py"),
     Requirement(
         "any-path", "4.1", "SHOULD", "SCEPPATH is ignored", "ra/web/scep.py", "But for the part that names a profile."

@@ -47,7 +47,7 @@ def certificates(reply: httpx.Response) -> list[str]:
 
 
 # ---------------------------------------------------------------- operations
-@pytest.mark.rfc8894("mandatory-caps", "caps-text-plain", "standard-implies")
+@pytest.mark.rfc8894("mandatory-caps", "caps-text-plain", "standard-implies", "caps-of-nothing")
 def test_get_ca_caps_is_plain_text_without_a_charset(app: ASGIApp) -> None:
     reply = get(app, f"{API}?operation=GetCACaps")
 
