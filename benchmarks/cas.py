@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -49,7 +50,7 @@ def available() -> dict[str, Start]:
     """What can be measured here, by its label."""
     found: dict[str, Start] = {
         "Vault, simulated": partial(_vault, delay_seconds=0.0),
-        "Vault, simulated, that takes 100 ms": partial(_vault, delay_seconds=0.1),
+        "Vault, simulated, of 50 to 150 ms": partial(_vault, delay_seconds=0.1),
     }
     if find("cfssl"):
         found["CFSSL"] = _cfssl
@@ -91,10 +92,12 @@ def _serve_vault(port: int, delay_seconds: float) -> None:
     vault = SimulatedVault(now=lambda: datetime.now(UTC), entropy=os.urandom)  # noqa: TID251 - a program of its own
     vault.tokens.credentials.role_id, vault.tokens.credentials.secret_id = ROLE_ID, SECRET_ID
 
+    chance = Random(1)  # noqa: S311 - nothing secret
+
     async def delayed(scope: Scope, receive: Receive, send: Send) -> None:
-        """With a pause before each signature, as a CA has whose key is elsewhere."""
+        """With a pause before each signature, as a CA has whose key is elsewhere; not with all at the same beat."""
         if delay_seconds and "/sign/" in scope["path"]:
-            await asyncio.sleep(delay_seconds)
+            await asyncio.sleep(delay_seconds * chance.uniform(0.5, 1.5))
         await vault.faults(scope, receive, send)
 
     uvicorn.run(delayed, port=port, ws="none", lifespan="off", log_config=None, access_log=False, loop="uvloop")

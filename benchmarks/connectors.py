@@ -94,8 +94,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="run-", dir=CACHE) as directory:
         for number, (label, start) in enumerate(available().items()):
             print(label, flush=True)
-            results.append(_measured(label, start, Path(directory) / str(number), keys, rounds))
-    _show(results, count, rounds)
+            results.append(
+                _measured(label, start, Path(directory) / str(number), keys, rounds=rounds, workers=options.workers)
+            )
+    _show(results, count, rounds, options.workers)
     if options.json is not None:
         options.json.write_text(json.dumps(list(map(asdict, results)), indent=2) + "\n", encoding="utf-8")
 
@@ -104,17 +106,20 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("-n", type=int, default=600, help="devices per round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of the RA (default: one for each core)")
     parser.add_argument("--quick", action="store_true", help="one round of 200 devices: to see that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there as well")
     return parser.parse_args()
 
 
-def _measured(label: str, start: Start, directory: Path, keys: Sequence[rsa.RSAPrivateKey], rounds: int) -> Result:
+def _measured(
+    label: str, start: Start, directory: Path, keys: Sequence[rsa.RSAPrivateKey], *, rounds: int, workers: int
+) -> Result:
     directory.mkdir()
     result = Result(label)
     (directory / "ca").mkdir()
     with start(directory / "ca") as ca:
-        server = _set_up(directory, label, ca)
+        server = _set_up(directory, label, ca, workers)
         csrs = [write_csr(key, read_subject(SUBJECT.format(index=index))) for index, key in enumerate(keys)]
         spkis = [key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for key in keys]
         for _ in range(rounds):
@@ -126,7 +131,7 @@ def _measured(label: str, start: Start, directory: Path, keys: Sequence[rsa.RSAP
     return result
 
 
-def _set_up(directory: Path, label: str, ca: Ca) -> Server:
+def _set_up(directory: Path, label: str, ca: Ca, workers: int) -> Server:
     """An RA before that CA, with an identity from it."""
     template, port = directory / "ra", free_port()
     listen = (f"--listen=127.0.0.1:{port}", f"--admin-listen=127.0.0.1:{free_port()}")
@@ -149,10 +154,10 @@ def _set_up(directory: Path, label: str, ca: Ca) -> Server:
     return Server(
         label=label,
         template=template,
-        commands=((*_RA, "serve", "--config", "ra.toml", "--workers", "1"),),
+        commands=((*_RA, "serve", "--config", "ra.toml", "--workers", str(workers)),),
         urls=(said["url"],),
         challenge=said["challenge"],
-        workers=1,
+        workers=workers,
         ca_key_bits=0,
     )
 
@@ -237,7 +242,7 @@ def _enrol(server: Server, keys: Sequence[rsa.RSAPrivateKey], result: Result) ->
         job = Job(
             listeners=listeners,
             path=server.path,
-            workers=1,
+            workers=server.workers,
             connections=CONNECTIONS,
             warm_up=messages[:WARM_UP],
             bodies=messages[WARM_UP:],
@@ -260,8 +265,9 @@ def _now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - a program of its own, not the service
 
 
-def _show(results: Sequence[Result], count: int, rounds: int) -> None:
-    print(f"\n{count} devices, {CONNECTIONS} at once, 1 worker, {rounds} rounds (median), {os.cpu_count()} cores\n")
+def _show(results: Sequence[Result], count: int, rounds: int, workers: int) -> None:
+    said = f"{CONNECTIONS} at once, --workers {workers}, {rounds} rounds (median), {os.cpu_count()} cores"
+    print(f"\n{count} devices, {said}\n")
     print(f"{'':36}{'':7}alone{'':17}through the RA")
     print(
         f"{'':36}{'/s':>6}  {'p50 ms':>6}  {'cpu ms':>6}    {'/s':>6}  {'p50 ms':>6}  {'cpu ms':>6}   added ms   kept"

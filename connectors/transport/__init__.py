@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx
 from tenacity import (
@@ -32,6 +32,7 @@ from tenacity import (
 
 from connectors.api import BackendUnavailable, ConnectorError, Misconfigured, ProtocolViolation, Services
 from connectors.transport.calls import Answer, AnswerModel, Call, Effect, Meaning, Meanings, Wire, shown, to_wire
+from connectors.transport.carrier import SENDING
 from connectors.transport.meanings import COMMON, error_of, fault_of, meaning_of, pointing
 from connectors.transport.options import (
     BaseUrl,
@@ -40,6 +41,7 @@ from connectors.transport.options import (
     TransportOptions,
     open_client,
     origin,
+    parsed,
     read_secret,
 )
 
@@ -77,10 +79,9 @@ class _Progress:
     undone: bool = False
     """The server said that nothing was done and that the same request may come again at once."""
 
-    async def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Told by httpx. A proxy's CONNECT goes out before the request does, and is none."""
-        if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
-            self.sent = True
+    def sending(self) -> None:
+        """The request goes out now."""
+        self.sent = True
 
 
 class Transport:
@@ -205,7 +206,11 @@ class Transport:
     async def _exchange(self, call: Call, url: str, wire: Wire, progress: _Progress) -> Answer:
         try:
             request = self._client.build_request(
-                call.method, url, headers=wire.headers, content=wire.content, extensions={"trace": progress.trace}
+                call.method,
+                parsed(url),
+                headers=wire.headers,
+                content=wire.content,
+                extensions={SENDING: progress.sending},
             )
             response = await self._client.send(request, stream=True)
             try:
@@ -251,8 +256,8 @@ class Transport:
 
     def _is_allowed(self, url: str) -> bool:
         try:
-            parsed = httpx.URL(url)
-            return origin(parsed) in self._origins and not parsed.userinfo
+            asked = parsed(url)
+            return origin(asked) in self._origins and not asked.userinfo
         except (httpx.InvalidURL, ValueError):
             return False
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from connectors.api import ProtocolViolation, Secret
+from connectors.api import Misconfigured, ProtocolViolation, Secret
 
 M = TypeVar("M", bound=BaseModel)
 _SHOWN_CHARACTERS = 300
@@ -98,7 +98,11 @@ class Wire:
 
 
 def to_wire(call: Call) -> Wire:
-    """What goes out for a call; an answer may not be compressed, so that its size is what it seems."""
+    """What goes out for a call; an answer may not be compressed, so that its size is what it seems.
+
+    Raises:
+        Misconfigured: a header's value, which most often is a secret out of a file, cannot stand in one.
+    """
     secrets: list[str] = []
 
     def reveal(value: object) -> str:
@@ -112,6 +116,9 @@ def to_wire(call: Call) -> Wire:
         return {name: each if isinstance(each, str) else reveal(each) for name, each in values.items()}
 
     headers = {"Accept-Encoding": "identity", **plain(call.headers)}
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):
+            raise Misconfigured(f"the header {name} cannot have such a value: look for line breaks and umlauts in it")
     content = call.content
     if call.json is not None:
         content = json.dumps(call.json, default=reveal).encode()

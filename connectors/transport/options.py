@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -12,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from connectors.api import ConnectorError, Misconfigured, Secret, Services, secret_reference
 from connectors.keyfiles import read_private_key
+from connectors.transport.carrier import Carrier
 
 _KEEP_SECONDS = 4.0
 """Below the shortest idle time-out that servers are known for (Apache: 5 s): a request that meets a closing connection
@@ -112,14 +114,20 @@ def open_client(
         Misconfigured: a file is missing, or they do not go together.
     """
     return httpx.AsyncClient(
-        transport=transport,
-        verify=_tls(options, services),
-        proxy=_proxy(options, services),
-        limits=httpx.Limits(max_connections=options.max_connections, keepalive_expiry=_KEEP_SECONDS),
-        timeout=httpx.Timeout(options.timeout_seconds, connect=options.connect_timeout_seconds),
+        transport=transport or _carrier(options, services),
         headers={"User-Agent": "scep-ra"},
         follow_redirects=False,
         trust_env=False,
+    )
+
+
+def _carrier(options: TransportOptions, services: Services) -> Carrier:
+    return Carrier(
+        _tls(options, services),
+        proxy=_proxy(options, services),
+        connect_seconds=options.connect_timeout_seconds,
+        keep_seconds=_KEEP_SECONDS,
+        max_connections=options.max_connections,
     )
 
 
@@ -135,6 +143,16 @@ def read_secret(reference: str, services: Services) -> Secret:
         raise
     except Exception as error:  # an edge: the function comes from outside, and its errors are not ours
         raise Misconfigured(str(error)) from error
+
+
+@lru_cache(maxsize=1024)
+def parsed(url: str) -> httpx.URL:
+    """A URL; most calls have one that was asked before.
+
+    Raises:
+        httpx.InvalidURL, ValueError: it is none.
+    """
+    return httpx.URL(url)
 
 
 def origin(url: httpx.URL) -> tuple[str, str, int]:

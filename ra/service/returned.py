@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import TypeVar
 
@@ -99,7 +100,9 @@ def serial_from(certificate: bytes, issuer: bytes) -> int | None:
     return leaf.serial_number
 
 
+@lru_cache(maxsize=16)
 def _check_chain(chain: tuple[bytes, ...]) -> None:
+    """The same one comes with every certificate of a CA, and is looked at once."""
     for below, above in pairwise(map(x509.load_der_x509_certificate, chain)):
         _check_issuer(below, above)
 

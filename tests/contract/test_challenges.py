@@ -78,7 +78,13 @@ def connected(kind: str, secrets: AnySecrets) -> Validator:
 
 
 def verdict(validator: Validator, asked: Attempt) -> Verdict:
-    return asyncio.run(validator.check(asked))
+    async def ask() -> Verdict:
+        try:
+            return await validator.check(asked)
+        finally:
+            await validator.aclose()
+
+    return asyncio.run(ask())
 
 
 def lets_in(answer: Verdict) -> bool:
@@ -152,9 +158,9 @@ def test_a_wrong_challenge_is_never_granted(kind: str, challenge: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_secret_shows_in_a_verdict(kind: str) -> None:
     secrets = AnySecrets()
-    validator = connected(kind, secrets)
+    connected(kind, secrets)  # asks for its secrets
 
-    answers = [repr(verdict(validator, attempt(each))) for each in list(secrets.given.values())]
+    answers = [repr(verdict(connected(kind, secrets), attempt(each))) for each in list(secrets.given.values())]
 
     assert answers
     assert not [answer for answer in answers if any(each in answer for each in secrets.given.values())]

@@ -22,6 +22,7 @@ from connectors.acme import AcmeCa, Options
 from connectors.acme.finalised import FinalisedOrders
 from connectors.acme.session import Session
 from connectors.transport import Transport
+from connectors.transport.carrier import SENDING
 from tests.fakes import pki
 from tests.fakes.connecting import Watched
 
@@ -85,8 +86,7 @@ class FakeAcme:
 
     async def __call__(self, request: httpx.Request) -> Reply:
         """Answers as httpx.MockTransport's handler, and tells whoever watches that the request goes out."""
-        named = SimpleNamespace(method=request.method.encode())
-        await request.extensions["trace"]("http11.send_request_headers.started", {"request": named})
+        request.extensions.get(SENDING, lambda: None)()
         operation = request.url.path.split("/")[1]
         self.seen.append(operation)
         waiting = self.scripts.get(operation, [])

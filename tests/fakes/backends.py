@@ -54,6 +54,27 @@ def silence(connection: socket.socket) -> None:
         connection.recv(1)
 
 
+def through(port: int) -> Answer:
+    """The answer of a proxy that opens a tunnel to that port of this machine."""
+
+    def pump(connection: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", port), _SECONDS) as beyond:
+            connection.sendall(b"HTTP/1.1 200 Open\r\n\r\n")
+            back = threading.Thread(target=_copy, args=(beyond, connection), daemon=True)
+            back.start()
+            _copy(connection, beyond)
+            back.join(_SECONDS)
+
+    return pump
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := source.recv(1 << 16):
+            sink.sendall(piece)
+        sink.shutdown(socket.SHUT_WR)
+
+
 @contextmanager
 def raw_server(answers: Sequence[Answer], tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
     """Answers as many requests as there are answers, one connection each; the rest is refused."""

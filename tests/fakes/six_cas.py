@@ -155,11 +155,7 @@ def acme(ca: FlawedCa, now: Clock, url: str, directory: Path) -> Six:  # noqa: A
     server = Server(base=url, ca=ca.as_fake)
     (directory / "acme-chain.pem").write_text("".join(map(pem, ca.chain)))
 
-    async def answer(request: httpx.Request) -> httpx.Response:
-        request.extensions["trace"] = _untraced
-        return await server(request)
-
-    return Six(answer=answer, options={"ca_chain": "acme-chain.pem"}, base="/directory", issues_at="/finalize/")
+    return Six(answer=server, options={"ca_chain": "acme-chain.pem"}, base="/directory", issues_at="/finalize/")
 
 
 def step(ca: FlawedCa, now: Clock, url: str, directory: Path) -> Six:  # noqa: ARG001 - as all six are called
@@ -239,7 +235,3 @@ def _said(status: int, body: dict[str, Any]) -> Callable[[Request], Awaitable[Re
 
 def _asgi(app: Any) -> Answering:
     return httpx.ASGITransport(app).handle_async_request
-
-
-async def _untraced(_event: str, _info: dict[str, Any]) -> None:
-    """Nobody watches."""

@@ -29,7 +29,15 @@ VERDICTS: dict[str, Verdict] = {
 @cache
 def alone(kind: str, challenge: str | None) -> Verdict:
     """What a validator says by itself: asked once, as some of them try again to reach somebody who is not there."""
-    return asyncio.run(connected(kind, AnySecrets()).check(attempt(challenge)))
+    validator = connected(kind, AnySecrets())
+
+    async def ask() -> Verdict:
+        try:
+            return await validator.check(attempt(challenge))
+        finally:
+            await validator.aclose()
+
+    return asyncio.run(ask())
 
 
 def checked(name: str, kind: str, challenge: str | None = "wrong") -> Checked:

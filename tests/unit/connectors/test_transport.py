@@ -23,7 +23,7 @@ from connectors.api import (
 )
 from connectors.transport import Answer, AnswerModel, Call, Effect, Meaning, Transport, TransportOptions
 from tests.fakes.backends import Answer as RawAnswer
-from tests.fakes.backends import RawServer, http, raw_server, reset, silence
+from tests.fakes.backends import RawServer, http, raw_server, reset, silence, through
 from tests.fakes.connecting import TlsFiles, Watched, tls_files
 from tests.fakes.simulated import listening_front
 
@@ -132,6 +132,17 @@ def test_every_call_is_measured_and_what_must_not_come_twice_is_watched() -> Non
 
     assert [("sign", "200"), ("chain", "200"), ("sign", "Misconfigured")] == watched.observed
     assert ["connector:before-send", "connector:after-answer"] * 2 == watched.reached
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Other: b", "a\x00b", "tök€n"])
+def test_what_cannot_stand_in_a_header_is_not_sent_and_not_shown(value: str) -> None:
+    call = replace(ISSUE, headers={"X-Vault-Token": Secret(value)})
+
+    fault, server = answered(call, http(200, "{}"))
+
+    assert isinstance(fault, Misconfigured)
+    assert [] == server.received
+    assert value not in "".join(traceback.format_exception(fault))
 
 
 # ---------------------------------------------------------------- what a status means
@@ -521,6 +532,37 @@ def test_a_proxy_that_refuses_a_tunnel_has_sent_nothing(answer: RawAnswer, expec
     assert proxy.received[0].startswith(b"CONNECT ca.example:443 ")
     assert b"Proxy-Authorization: Basic" in proxy.received[0]
     assert "proxy-password" not in "".join(traceback.format_exception(fault))
+
+
+def test_a_proxy_passes_plain_http_on() -> None:
+    watched = Watched(secrets={"env:PROXY": "user:proxy-password"})
+    with raw_server([http(200, "{}")]) as proxy:
+        answer = ask(
+            ISSUE,
+            "http://ca.example",
+            watched=watched,
+            allow_http=True,
+            proxy=proxy.url,
+            proxy_credentials="env:PROXY",
+        )
+
+    assert 200 == answer.status
+    assert proxy.received[0].startswith(b"POST http://ca.example/v1/sign HTTP/1.1\r\n")
+    assert b"\r\nhost: ca.example\r\n" in proxy.received[0].lower()
+    assert b"\r\nProxy-Authorization: Basic dXNlcjpwcm94eS1wYXNzd29yZA==\r\n" in proxy.received[0]
+
+
+def test_a_server_beyond_a_tunnel_gets_no_credentials_of_the_proxy(files: TlsFiles) -> None:
+    watched = Watched(secrets={"env:PROXY": "user:proxy-password"})
+    with raw_server([http(200, "{}")], files.server()) as server, raw_server([through(server.port)]) as proxy:
+        answer = ask(
+            ISSUE, server.tls_url, watched=watched, ca_file=files.ca, proxy=proxy.url, proxy_credentials="env:PROXY"
+        )
+
+    assert 200 == answer.status
+    assert b"Proxy-Authorization: Basic dXNlcjpwcm94eS1wYXNzd29yZA==" in proxy.received[0]
+    assert server.received[0].startswith(b"POST /v1/sign HTTP/1.1\r\n")
+    assert b"proxy" not in server.received[0].lower()
 
 
 # ---------------------------------------------------------------- options

@@ -1,0 +1,151 @@
+"""How a request of httpx goes over the network, and its response comes back: by aiohttp.
+
+httpx's own way (httpcore, h11, anyio) takes some 1.5 ms of processor time for a call, this one a fifth of that
+(benchmarks/README.md); an enrolment makes one to three calls.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+
+import aiohttp
+import httpx
+from yarl import URL
+
+SENDING = "scep-ra.sending"
+"""A request's extension: a function without arguments that is called before the first byte of it may go out."""
+
+_LONGEST_HEADER_BYTES = 65536
+
+_FAULTS = (aiohttp.ClientError, OSError)
+
+
+class Carrier(httpx.AsyncBaseTransport):
+    """Connections to any servers, directly or all by one proxy. Deadlines beyond the connection's are the caller's."""
+
+    def __init__(
+        self,
+        tls: ssl.SSLContext,
+        *,
+        proxy: httpx.Proxy | None,
+        connect_seconds: float,
+        keep_seconds: float,
+        max_connections: int,
+    ) -> None:
+        """Opens nothing yet.
+
+        Args:
+            tls: for servers of https.
+            proxy: None: servers are asked directly.
+            connect_seconds: for the connection and the TLS handshake.
+            keep_seconds: how long a connection is kept that nobody uses.
+            max_connections: at the same time; a request beyond waits.
+        """
+        self._tls = tls
+        self._proxy = str(proxy.url) if proxy else None
+        self._to_proxy: dict[str, str] = {}
+        if proxy is not None and proxy.auth is not None:
+            self._to_proxy["Proxy-Authorization"] = aiohttp.encode_basic_auth(*proxy.auth)
+        self._connect_seconds = connect_seconds
+        self._keep_seconds = keep_seconds
+        self._max_connections = max_connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """As httpx has it.
+
+        Raises:
+            httpx.TransportError: there is no response; its cause says why.
+        """
+        self._session = self._session or self._open()
+        headers = {name.decode("ascii"): value.decode("ascii") for name, value in request.headers.raw}
+        # Of a request by https the proxy gets the opening of the tunnel, of another the request itself.
+        is_tunnelled = request.url.scheme == "https"
+        try:
+            response = await self._session.request(
+                request.method,
+                URL(str(request.url), encoded=True),
+                headers=headers if is_tunnelled else headers | self._to_proxy,
+                data=request.content or None,
+                allow_redirects=False,
+                trace_request_ctx=request.extensions.get(SENDING),
+                proxy=self._proxy,
+                proxy_headers=self._to_proxy if is_tunnelled else None,
+            )
+        except _FAULTS as error:
+            raise _translated(error) from _cause(error)
+        return httpx.Response(response.status, headers=response.raw_headers, stream=_Body(response))
+
+    async def aclose(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        """For the running loop."""
+        watch = aiohttp.TraceConfig()
+        # A proxy's CONNECT is part of making the connection.
+        watch.on_connection_create_end.append(_tell)
+        watch.on_connection_reuseconn.append(_tell)
+        connector = aiohttp.TCPConnector(
+            ssl=self._tls, limit=self._max_connections, keepalive_timeout=self._keep_seconds
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(sock_connect=self._connect_seconds),
+            trace_configs=[watch],
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            auto_decompress=False,
+            max_line_size=_LONGEST_HEADER_BYTES,
+            max_field_size=_LONGEST_HEADER_BYTES,
+        )
+
+
+class _Body(httpx.AsyncByteStream):
+    """As it comes, not decompressed."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._response.content.iter_any():
+                yield piece
+        except _FAULTS as error:
+            raise _translated(error) from _cause(error)
+
+    async def aclose(self) -> None:
+        """Gives the connection back, or closes it where the body was not read to its end."""
+        self._response.release()
+
+
+async def _tell(_session: aiohttp.ClientSession, context: SimpleNamespace, _values: object) -> None:
+    sending: Callable[[], None] | None = context.trace_request_ctx
+    if sending is not None:
+        sending()
+
+
+def _translated(error: Exception) -> httpx.TransportError:
+    match error:
+        case aiohttp.ClientHttpProxyError():
+            return httpx.ProxyError(f"{error.status} {error.message}")
+        case aiohttp.InvalidURL():
+            return httpx.UnsupportedProtocol(str(error))
+        case TimeoutError():
+            return httpx.ConnectTimeout(str(error))
+        case aiohttp.ClientConnectorError():
+            return httpx.ConnectError(str(error))
+        case aiohttp.ClientResponseError():
+            return httpx.RemoteProtocolError(error.message)
+        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError():
+            return httpx.RemoteProtocolError(str(error))
+        case _:
+            return httpx.ReadError(str(error))
+
+
+def _cause(error: Exception) -> BaseException:
+    """What aiohttp wraps: its own errors are OSErrors and SSLErrors too, of a kind that says less."""
+    return error.__cause__ or error
