@@ -40,7 +40,7 @@ from tests.interop.running import RunningRa, running_ra
 pytestmark = pytest.mark.anyio
 
 CA = pki.root()
-PATIENCE_SECONDS = 0.3
+PATIENCE_SECONDS = 0.6
 SECOND = timedelta(seconds=1)
 SPEND = Spend(key=b"keyed hash", expires_at=pki.NOW + timedelta(days=30))
 TICKET: Verdict = Grant(method="otp", label="ticket", spend=SPEND)
