@@ -69,6 +69,8 @@ class Capability(StrEnum):
     """The certificate is made from ApprovedContents, not copied from the CSR."""
     NOT_AFTER = "not-after"
     """ApprovedContents.validity is honoured."""
+    SID = "sid"
+    """ApprovedContents.sid is written, though no CSR asks for it."""
     RA_CERTIFICATE = "ra-certificate"
     """Can issue the RA's own certificates."""
     POLL = "poll"

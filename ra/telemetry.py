@@ -126,6 +126,11 @@ IDENTITY_NOT_AFTER = Metric(
     help="When the certificate that an identity of the RA shows ends, in seconds since 1970",
     labels=("identity",),
 )
+CREDENTIAL_NOT_AFTER = Metric(
+    name="scep_ra_credential_not_after_seconds",
+    help="When the credential ends by which a challenge validator is let in elsewhere, in seconds since 1970",
+    labels=("validator",),
+)
 FAULTS = Metric(
     name="scep_ra_faults_total",
     help="Requests answered 500: each is a defect of scep-ra, and the log says where",
@@ -149,6 +154,7 @@ METRICS = (
     ENROLMENTS_SENT_AWAY,
     LAG,
     IDENTITY_NOT_AFTER,
+    CREDENTIAL_NOT_AFTER,
     FAULTS,
 )
 
@@ -184,6 +190,7 @@ class PrometheusMetrics:
         self._enrolments_sent_away = self._counter(ENROLMENTS_SENT_AWAY)
         self._lag = _Level(self._gauge(LAG, "livemax"))
         self._identity_not_after = self._gauge(IDENTITY_NOT_AFTER, "livemin")
+        self._credential_not_after = self._gauge(CREDENTIAL_NOT_AFTER, "livemin")
         self._faults = self._counter(FAULTS)
 
     def answered(self, profile: str, message_type: str, outcome: str, seconds: float) -> None:
@@ -236,6 +243,9 @@ class PrometheusMetrics:
 
     def identity_ends(self, identity: str, at: datetime) -> None:
         self._identity_not_after.labels(identity).set(at.timestamp())
+
+    def credential_ends(self, validator: str, at: datetime) -> None:
+        self._credential_not_after.labels(validator).set(at.timestamp())
 
     def http_answered(self, operation: str, status: int) -> None:
         self._http_requests.labels(operation, str(status)).inc()

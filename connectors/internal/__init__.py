@@ -114,6 +114,7 @@ class InternalCa(NoCapabilities):
             Capability.IDEMPOTENT,
             Capability.EXPLICIT_CONTENTS,
             Capability.NOT_AFTER,
+            Capability.SID,
             Capability.RA_CERTIFICATE,
             Capability.REVOKE,
             Capability.CRL,

@@ -95,7 +95,7 @@ class StepCa(NoCapabilities):
     def capabilities(self) -> frozenset[Capability]:
         can = {Capability.NOT_AFTER, Capability.REVOKE}
         if self._options.template == "scep-ra":
-            can |= {Capability.EXPLICIT_CONTENTS, Capability.RA_CERTIFICATE}
+            can |= {Capability.EXPLICIT_CONTENTS, Capability.SID, Capability.RA_CERTIFICATE}
         if self._options.publishes_crl:
             can.add(Capability.CRL)
         return frozenset(can)

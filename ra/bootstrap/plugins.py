@@ -90,6 +90,7 @@ async def connect_validator(
         one_time=one_time,
         sleep=surroundings.clock.sleep,
         observe=partial(surroundings.metrics.validator_called, name),
+        credential_ends=partial(surroundings.metrics.credential_ends, name),
         reached=surroundings.reached,
     )
     with naming(table):

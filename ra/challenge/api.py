@@ -143,6 +143,10 @@ def _unreported(_sentence: str) -> None:
     """Nobody reads a log."""
 
 
+def _unnoted(_ends_at: datetime) -> None:
+    """Nobody keeps a calendar."""
+
+
 def _unobserved(_operation: str, _outcome: str, _seconds: float) -> None:
     """Nobody measures."""
 
@@ -162,6 +166,7 @@ class Services:
         sleep: waits so many seconds.
         entropy: that many random bytes.
         observe: told of every call of somebody else: operation, outcome (a status or an error's name), seconds.
+        credential_ends: told when the credential ends by which somebody else lets it in.
         reached: told what is about to happen, or has just happened, where a crash would matter.
     """
 
@@ -175,6 +180,7 @@ class Services:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     entropy: Callable[[int], bytes] = os.urandom
     observe: Callable[[str, str, float], None] = _unobserved
+    credential_ends: Callable[[datetime], None] = _unnoted
     reached: Callable[[str], None] = _unwatched
 
 

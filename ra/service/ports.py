@@ -57,5 +57,8 @@ class Metrics(Protocol):
     def lagged(self, seconds: float) -> None:
         """How late the event loop is."""
 
+    def credential_ends(self, validator: str, at: datetime) -> None:
+        """When the credential ends by which a validator is let in elsewhere."""
+
     def identity_ends(self, identity: str, at: datetime) -> None:
         """When the certificate ends that an identity of the RA shows."""

@@ -174,12 +174,12 @@ def insist_on_naming_sids(profile: Profile, issuer: Backend, *, has_challenge: b
     """Lets a profile pass whose wish to name a SID that no request asks for can be met.
 
     Raises:
-        Misconfigured: there is no challenge to find one, or the connector copies from the request.
+        Misconfigured: there is no challenge to find one, or the connector cannot write it.
     """
     if profile.sid_from_challenge and not has_challenge:
         raise Misconfigured("sid_from_challenge: the profile has no challenge")
-    if profile.sid_from_challenge and not issuer.can(Capability.EXPLICIT_CONTENTS):
-        raise Misconfigured(f"sid_from_challenge: connectors.{issuer.name} copies from the request, and adds nothing")
+    if profile.sid_from_challenge and not issuer.can(Capability.SID):
+        raise Misconfigured(f"sid_from_challenge: connectors.{issuer.name} cannot put a SID into a certificate")
 
 
 def can_renew(endpoint: Endpoint) -> bool:

@@ -136,6 +136,8 @@ class Counts:
     def lagged(self, seconds: float) -> None:
         self.lags.append(seconds)
 
+    def credential_ends(self, validator: str, at: datetime) -> None: ...
+
     def identity_ends(self, identity: str, at: datetime) -> None:
         self.ends[identity] = at
 

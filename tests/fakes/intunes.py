@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Beside:
     directory: Path
     secrets: dict[str, str]
     warnings: list[str] = field(default_factory=list)
+    credentials_end: list[datetime] = field(default_factory=list)
 
     def options(self, **changes: Any) -> intune.Options:
         usual = {
@@ -55,6 +57,7 @@ class Beside:
             now=self.clock.now,
             read_secret=self._read_secret,
             warn=self.warnings.append,
+            credential_ends=self.credentials_end.append,
         )
 
     async def validator(self, **options: Any) -> intune.Intune:

@@ -150,6 +150,7 @@ def test_gauges_tell_what_is_now() -> None:
     metrics.enrolments_changed(5)
     metrics.lagged(0.1234)
     metrics.identity_ends("ra", datetime(2031, 1, 1, tzinfo=UTC))
+    metrics.credential_ends("intune", datetime(2031, 1, 1, tzinfo=UTC))
     metrics.sent_away("default", "lag")
     lines = metrics.scrape().decode().splitlines()
 
@@ -160,6 +161,7 @@ def test_gauges_tell_what_is_now() -> None:
     assert "scep_ra_enrolments_in_flight 5.0" in lines
     assert "scep_ra_event_loop_lag_seconds 0.123" in lines
     assert 'scep_ra_identity_not_after_seconds{identity="ra"} 1.924992e+09' in lines
+    assert 'scep_ra_credential_not_after_seconds{validator="intune"} 1.924992e+09' in lines
     assert 'scep_ra_enrolments_sent_away_total{profile="default",why="lag"} 1.0' in lines
 
 

@@ -117,7 +117,7 @@ class Intune:
         return (watch, ask) if own.enabled else (watch,)
 
     async def _watch_credential(self, _: Certificates) -> None:
-        if warning := expiry_warning(self._credential, self._services.now()):
+        if warning := _noted_expiry(self._credential, self._services):
             structlog.get_logger("ra.challenge.intune").warning(warning, validator=self._services.name)
 
     async def aclose(self) -> None:
@@ -133,6 +133,19 @@ async def connect(options: Options, services: Services) -> Intune:
     """
     own = transport_services(services)
     credential = credential_of(options.credential, str(options.client_id), own)
-    if warning := expiry_warning(credential, services.now()):
+    if warning := _noted_expiry(credential, services):
         services.warn(warning)
     return Intune(options, credential, Session(options, credential, own), services)
+
+
+def _noted_expiry(credential: Credential, services: Services) -> str | None:
+    """A warning, where the credential ends soon; whoever watches is told when, soon or not.
+
+    Raises:
+        Misconfigured: it cannot be read.
+    """
+    ends_at = credential.ends_at()
+    if ends_at is None:
+        return None
+    services.credential_ends(ends_at)
+    return expiry_warning(ends_at, services.now())

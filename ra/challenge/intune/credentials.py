@@ -136,14 +136,9 @@ def credential_of(options: CredentialOptions, client_id: str, services: Services
     return credential
 
 
-def expiry_warning(credential: Credential, now: datetime) -> str | None:
-    """What the operator should know of when it runs out; None: nothing yet.
-
-    Raises:
-        Misconfigured: it cannot be read.
-    """
-    ends_at = credential.ends_at()
-    if ends_at is None or ends_at - now > WARN_BEFORE:
+def expiry_warning(ends_at: datetime, now: datetime) -> str | None:
+    """What the operator should know of a credential that runs out then; None: nothing yet."""
+    if ends_at - now > WARN_BEFORE:
         return None
     if ends_at <= now:
         return f"the credential of the app registration has expired ({ends_at:%Y-%m-%d}): no device can enrol"

@@ -128,6 +128,7 @@ async def test_the_operator_is_told_a_month_before_a_secret_expires(beside: Besi
     ).aclose()
 
     assert warns is bool(beside.warnings)
+    assert [expires_at] == beside.credentials_end
 
 
 async def test_a_certificate_says_itself_when_it_expires(beside: Beside) -> None:
@@ -136,3 +137,5 @@ async def test_a_certificate_says_itself_when_it_expires(beside: Beside) -> None
     await (await beside.validator(credential=BY_CERTIFICATE)).aclose()
 
     assert "has expired" in beside.warnings[0]
+    [ends_at] = beside.credentials_end
+    assert ends_at < beside.clock.now()

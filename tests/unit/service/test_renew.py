@@ -23,7 +23,7 @@ from ra.client import replies
 from ra.client.csr import read_subject, self_signed
 from ra.client.names import FailInfo, MessageType
 from ra.client.requests import key_transaction_id
-from ra.errors import Unavailable
+from ra.errors import Misconfigured, Unavailable
 from ra.journal import settle
 from ra.journal.certificates import holder_of
 from ra.journal.states import State
@@ -33,6 +33,7 @@ from ra.policy.sid import SID_EXTENSION
 from ra.service.describe import capabilities
 from ra.service.endpoint import Authority, Endpoint
 from ra.service.pki_operation import Answer
+from ra.service.renew import insist_on_naming_sids
 from tests.fakes import pki
 from tests.fakes.assembled import CHALLENGE, Assembled, OneChallenge, assembled, identity
 from tests.fakes.device import Device, pooled_key
@@ -382,6 +383,13 @@ async def test_where_the_challenge_finds_the_sid_it_is_asked_at_renewal_too(ra: 
 
     assert "the challenge of this profile is needed on renewal too" in answer.detail
     assert b"Renewal" not in capabilities(endpoint)
+
+
+async def test_a_sid_that_the_ca_cannot_write_stops_the_start(ra: Assembled) -> None:
+    profile = replace(ra.endpoint.profile, sid_from_challenge=True)
+
+    with pytest.raises(Misconfigured, match="cannot put a SID into a certificate"):
+        insist_on_naming_sids(profile, ra.endpoint.backend, has_challenge=True)
 
 
 # ---------------------------------------------------------------- other CAs

@@ -196,10 +196,10 @@ def test_only_the_documented_template_makes_the_certificate_from_what_was_approv
 
         return use("step", {**options, "url": "https://ca.example", "template": template}, Watched().services(), read)
 
-    both = {Capability.EXPLICIT_CONTENTS, Capability.RA_CERTIFICATE}
-    assert both <= capabilities("scep-ra")
-    assert not both & capabilities("default")
-    assert not both & capabilities("other")
+    special = {Capability.EXPLICIT_CONTENTS, Capability.SID, Capability.RA_CERTIFICATE}
+    assert special <= capabilities("scep-ra")
+    assert not special & capabilities("default")
+    assert not special & capabilities("other")
 
 
 # ---------------------------------------------------------------- afterwards
