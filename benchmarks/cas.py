@@ -26,6 +26,9 @@ from tests.fakes.step_ca_server import PASSPHRASE, step_ca_server
 from tests.interop.installed import find
 
 ROLE_ID, SECRET_ID = "benchmark", "benchmark-secret"
+SLOTS = 16
+"""So many signatures at once has the one that takes its time."""
+
 _READY_SECONDS, _PAUSE_SECONDS = 20.0, 0.05
 
 
@@ -50,7 +53,7 @@ def available() -> dict[str, Start]:
     """What can be measured here, by its label."""
     found: dict[str, Start] = {
         "Vault, simulated": partial(_vault, delay_seconds=0.0),
-        "Vault, simulated, of 50 to 150 ms": partial(_vault, delay_seconds=0.1),
+        f"Vault, simulated, of 50 to 150 ms, {SLOTS} at once": partial(_vault, delay_seconds=0.1),
     }
     if find("cfssl"):
         found["CFSSL"] = _cfssl
@@ -94,10 +97,13 @@ def _serve_vault(port: int, delay_seconds: float) -> None:
 
     chance = Random(1)  # noqa: S311 - nothing secret
 
+    slots = asyncio.Semaphore(SLOTS)
+
     async def delayed(scope: Scope, receive: Receive, send: Send) -> None:
         """With a pause before each signature, as a CA has whose key is elsewhere; not with all at the same beat."""
         if delay_seconds and "/sign/" in scope["path"]:
-            await asyncio.sleep(delay_seconds * chance.uniform(0.5, 1.5))
+            async with slots:
+                await asyncio.sleep(delay_seconds * chance.uniform(0.5, 1.5))
         await vault.faults(scope, receive, send)
 
     uvicorn.run(delayed, port=port, ws="none", lifespan="off", log_config=None, access_log=False, loop="uvloop")

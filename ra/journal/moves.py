@@ -10,8 +10,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Update
 
 from ra.journal import audit, statements
+from ra.journal.certificates import stands_elsewhere
 from ra.journal.records import Transaction
-from ra.journal.states import HELD, OPEN, IllegalTransition, LostRace, State, check_path
+from ra.journal.states import HELD, OPEN, IllegalTransition, LostRace, NotItsOwn, State, check_path
 from ra.journal.texts import fitted
 
 
@@ -32,6 +33,32 @@ def advance(
     _check(transaction, before, path)
     changes = _changes(path[-1], now, columns)
     return _move(connection, statements.MOVE, transaction, changes, {"of_due": transaction.due_at})
+
+
+def advance_with_certificate(
+    connection: Connection,
+    transaction: Transaction,
+    before: frozenset[State],
+    path: tuple[State, ...],
+    now: datetime,
+    **columns: Any,
+) -> Transaction:
+    """The same, where `columns` have a certificate, which must be nobody else's.
+
+    Raises:
+        IllegalTransition: a fault of the caller.
+        LostRace: somebody else has moved it, or has taken it up.
+        NotItsOwn: another transaction of its connector has that certificate.
+    """
+    _check(transaction, before, path)
+    changes = _changes(path[-1], now, columns)
+    fence = {"of_due": transaction.due_at, "of_serial": changes["serial"]}
+    try:
+        return _move(connection, statements.MOVE_WITH_CERTIFICATE, transaction, changes, fence)
+    except LostRace:
+        if stands_elsewhere(connection, transaction.connector, int(changes["serial"], 16), transaction.id):
+            raise NotItsOwn(f"the certificate of transaction {transaction.id} is another one's") from None
+        raise
 
 
 def advance_undue(

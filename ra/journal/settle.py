@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from connectors.api import RevocationReason
 from ra.journal import audit, outbox, statements, stops, strays
 from ra.journal.certificates import stands_elsewhere
-from ra.journal.moves import advance, advance_named, advance_undue, record_outcome
+from ra.journal.moves import advance, advance_named, advance_undue, advance_with_certificate, record_outcome
 from ra.journal.outbox import NewLetter
 from ra.journal.purge import wiped
 from ra.journal.records import NewCertificate, NewStray, Transaction
@@ -52,6 +52,7 @@ def issue(
 
     Raises:
         LostRace: somebody else has taken it up, or settled it.
+        NotItsOwn: another transaction has that certificate.
     """
     values: dict[str, Any] = {"delivered": delivered, "letters": letters, "undelivered_until": undelivered_until}
     return _issue(
@@ -80,7 +81,7 @@ def _issue(
     else:
         path = (State.ISSUED, State.RELEASED)
         columns |= {"due_at": None if delivered else undelivered_until, "delivered_at": now if delivered else None}
-    issued = advance(connection, transaction, before, path, now, **columns)
+    issued = advance_with_certificate(connection, transaction, before, path, now, **columns)
     if supersedes and issued.delivered_at is not None:
         supersede(connection, issued, now + REDELIVERY)
     outbox.put(connection, issued.id, letters, now)
@@ -226,6 +227,7 @@ def accept(
 
     Raises:
         LostRace: somebody else has taken it up, or settled it.
+        NotItsOwn: another transaction has it.
     """
     strays.forget(connection, transaction.id)
     values: dict[str, Any] = {"delivered": False, "letters": letters, "undelivered_until": undelivered_until}

@@ -128,6 +128,15 @@ GIVE_BACK = delete(spent_secrets).where(spent_secrets.c.transaction == bindparam
 _IN_STATE = and_(_OF, transactions.c.state == bindparam("of_state"))
 MOVE = update(transactions).where(_IN_STATE, transactions.c.due_at.is_not_distinct_from(bindparam("of_due")))
 """Compare-and-set by state and due_at: whoever has slept past its lease changes nothing."""
+_other = transactions.alias("other")
+MOVE_WITH_CERTIFICATE = MOVE.where(
+    ~exists().where(
+        _other.c.serial == bindparam("of_serial"),
+        _other.c.connector == transactions.c.connector,
+        _other.c.id != transactions.c.id,
+    )
+)
+"""The same, as long as no other transaction of that connector has the certificate of that serial number."""
 MOVE_UNDUE = update(transactions).where(
     _IN_STATE, transactions.c.delivered_at.is_not_distinct_from(bindparam("of_delivered"))
 )

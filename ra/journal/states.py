@@ -90,6 +90,10 @@ class LostRace(RaError):
     """The transaction is no longer in the state it was expected in: somebody else has moved it."""
 
 
+class NotItsOwn(RaError):
+    """The certificate that a transaction is to have is another one's."""
+
+
 def check_first(state: State) -> None:
     """Lets a state pass in which a transaction may begin.
 

@@ -33,7 +33,7 @@ from ra.journal import audit, settle, strays, transactions
 from ra.journal.certificates import describe, note_orphan, stands_elsewhere
 from ra.journal.database import Journal
 from ra.journal.records import NewStray, Occasion, Transaction
-from ra.journal.states import LostRace, State
+from ra.journal.states import LostRace, NotItsOwn, State
 from ra.policy.decide import Decision
 from ra.service.asking import ask
 from ra.service.backend import Backend
@@ -57,6 +57,8 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 300.0
 
 _WAITING = frozenset({State.AUTHORISED, State.SUBMITTING, State.PENDING, State.UNKNOWN})
 """States in which a certificate is what is waited for."""
+
+_ANOTHERS = "it is the certificate of another transaction"
 
 
 class Issuing:
@@ -156,7 +158,7 @@ class Issuing:
         self, backend: Backend, decision: Decision, transaction: Transaction, issued: Issued, *, is_awaited: bool
     ) -> Transaction:
         now = self._clock.now()
-        fault = await self._fault_of(backend, decision, transaction, issued)
+        fault = _fault_of(backend, decision, issued, now)
         if fault is not None:
             return await self._quarantine(backend, transaction, issued.certificate, fault)
         certificate = describe(issued)
@@ -166,20 +168,25 @@ class Issuing:
             if transaction.state is State.AUTHORISED:
                 transaction = await self.settle(transaction, transactions.begin, now, due_at=now + backend.lease)
                 continue
-            settled = await self.settle(
-                transaction,
-                settle.issue,
-                certificate,
-                now,
-                delivered=is_awaited,
-                keeps_request=decision.seals_reply,
-                letters=letters,
-                undelivered_until=self.undelivered_until(transaction.profile, now),
-                supersedes=transaction.renews is not None and self._revokes_on_replace(transaction.profile),
-            )
+            try:
+                settled = await self.settle(
+                    transaction,
+                    settle.issue,
+                    certificate,
+                    now,
+                    delivered=is_awaited,
+                    keeps_request=decision.seals_reply,
+                    letters=letters,
+                    undelivered_until=self.undelivered_until(transaction.profile, now),
+                    supersedes=transaction.renews is not None and self._revokes_on_replace(transaction.profile),
+                )
+            except NotItsOwn:
+                return await self._quarantine(backend, transaction, issued.certificate, _ANOTHERS)
             if settled.certificate == issued.certificate:
                 return settled
             transaction = settled
+        if await self._stands_elsewhere(transaction, certificate.serial):
+            return await self._quarantine(backend, transaction, issued.certificate, _ANOTHERS)
         await self._abandon(backend, transaction, issued)
         return transaction
 
@@ -189,31 +196,22 @@ class Issuing:
         """What was QUARANTINED, DER, is handed out if it is nothing wrong by now."""
         now = self._clock.now()
         issued = Issued(certificate=certificate, chain=backend.ca_chain, reference=transaction.reference or "")
-        fault = await self._fault_of(backend, decision, transaction, issued)
+        fault = _fault_of(backend, decision, issued, now)
         if fault is not None:
             return await self.settle(transaction, settle.postpone, fault, None, now)
         letters = self._notices.letters(transaction, decision, Occasion.ISSUED, now, issued=issued)
-        return await self.settle(
-            transaction,
-            settle.accept,
-            describe(issued),
-            now,
-            letters=letters,
-            undelivered_until=self.undelivered_until(transaction.profile, now),
-            keeps_request=decision.seals_reply,
-        )
-
-    async def _fault_of(
-        self, backend: Backend, decision: Decision, transaction: Transaction, issued: Issued
-    ) -> str | None:
-        """What is wrong with a certificate; None: it is what was decided, and nobody else's."""
         try:
-            check(issued, backend.ca_chain[0], decision.contents, self._clock.now(), known=backend.known)
-        except Wrong as error:
-            return str(error)
-        if await self._stands_elsewhere(transaction, describe(issued).serial):
-            return "it is the certificate of another transaction"
-        return None
+            return await self.settle(
+                transaction,
+                settle.accept,
+                describe(issued),
+                now,
+                letters=letters,
+                undelivered_until=self.undelivered_until(transaction.profile, now),
+                keeps_request=decision.seals_reply,
+            )
+        except NotItsOwn:
+            return await self.settle(transaction, settle.postpone, _ANOTHERS, None, now)
 
     async def _quarantine(
         self, backend: Backend, transaction: Transaction, certificate: bytes, fault: str
@@ -293,6 +291,15 @@ class Issuing:
 
 def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _fault_of(backend: Backend, decision: Decision, issued: Issued, now: datetime) -> str | None:
+    """What is wrong with a certificate; None: it is what was decided."""
+    try:
+        check(issued, backend.ca_chain[0], decision.contents, now, known=backend.known)
+    except Wrong as error:
+        return str(error)
+    return None
 
 
 def request_of(decision: Decision, transaction: Transaction) -> IssueRequest:

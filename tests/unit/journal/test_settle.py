@@ -26,7 +26,7 @@ from ra.journal.settle import (
     settle_rejected,
     settle_unknown,
 )
-from ra.journal.states import OPEN, IllegalTransition, LostRace, State
+from ra.journal.states import OPEN, IllegalTransition, LostRace, NotItsOwn, State
 from ra.journal.tables import outbox, spent_secrets, transactions
 from ra.journal.texts import MAX_DETAIL, MAX_REFERENCE_BYTES
 from ra.journal.transactions import approve, authorise, begin, get, mark_delivered, recall
@@ -527,3 +527,31 @@ def test_what_arrives_late_and_another_request_has_is_not_revoked(connection: Co
 
     assert (State.EXPIRED, None) == (left.state, left.due_at)
     assert State.RELEASED is get(connection, other.id).state
+
+
+def test_a_certificate_that_another_request_has_is_not_taken(connection: Connection) -> None:
+    other, mine = brought_to(connection, State.RELEASED), submitting(connection)
+    same = replace(a_certificate(), serial=int(str(other.serial), 16))
+
+    with pytest.raises(NotItsOwn):
+        issue(connection, mine, same, LATER, delivered=True, undelivered_until=None)
+
+    assert State.SUBMITTING is get(connection, mine.id).state
+
+
+def test_another_connector_may_give_the_same_number(connection: Connection) -> None:
+    other = brought_to(connection, State.RELEASED)
+    mine = submitting(connection, replace(a_transaction(), connector="another"))
+    same = replace(a_certificate(), serial=int(str(other.serial), 16))
+
+    issued = issue(connection, mine, same, LATER, delivered=True, undelivered_until=None)
+
+    assert (State.RELEASED, other.serial) == (issued.state, issued.serial)
+
+
+def test_whoever_is_too_late_hears_that_and_not_whose_the_certificate_is(connection: Connection) -> None:
+    mine = submitting(connection)
+    settle_rejected(connection, mine, "policy", "not you", NOW)
+
+    with pytest.raises(LostRace):
+        issue(connection, mine, a_certificate(), LATER, delivered=True, undelivered_until=None)

@@ -335,6 +335,32 @@ async def test_a_second_certificate_is_revoked_and_never_handed_out(tmp_path: Pa
     assert "orphan" in kinds
 
 
+async def test_a_second_certificate_with_the_number_of_another_device_is_not_revoked(tmp_path: Path) -> None:
+    """It would be the other device's that is revoked."""
+    device = Device()
+    slow, other_ca = IssuingCa(CA, Capability.REVOKE), IssuingCa(CA, Capability.FIND_ISSUED)
+    async with assembled(tmp_path, slow, CA) as sleeping:
+        await enrol(sleeping, Device())
+        [other] = await sleeping.transactions()
+        slow.asked.clear()
+        slow.may_answer.clear()
+        asking = asyncio.create_task(enrol(sleeping, Device(key=device.key)))
+        await slow.asked.wait()
+        async with assembled(tmp_path, other_ca, CA) as awake:
+            await awake.sweep(later=2 * MINUTE)
+            await awake.sweep(later=LEASE)
+            first = await enrol(awake, device)
+        slow.serial = int(str(other.serial), 16)
+        slow.may_answer.set()
+        second = await asking
+        await sleeping.sweep()
+
+    assert isinstance(first, replies.Success)
+    assert first == second
+    assert [] == slow.revoked
+    assert sleeping.counts.alarms["QUARANTINED"]
+
+
 async def test_a_late_answer_of_an_idempotent_ca_is_taken_and_not_revoked(tmp_path: Path) -> None:
     """The sweeper has given the transaction back to be sent again: that would yield the very same certificate."""
     device = Device()
