@@ -1,7 +1,7 @@
 """How a request of httpx goes over the network, and its response comes back: by aiohttp.
 
-httpx's own way (httpcore, h11, anyio) takes some 1.5 ms of processor time for a call, this one a fifth of that
-(benchmarks/README.md); an enrolment makes one to three calls.
+httpx's own way (httpcore, h11, anyio) takes a call several times as much processor time (benchmarks/calls.py), which with
+one to three calls for an enrolment is a good part of the whole.
 """
 
 from __future__ import annotations
