@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -165,7 +166,7 @@ class Transport:
         return answer
 
     async def _within_deadline(self, call: Call, url: str) -> Answer:
-        progress = _Progress()
+        progress, wire = _Progress(), to_wire(call)
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: _may_be_repeated(error, call, progress)),
             wait=_pause,
@@ -175,9 +176,9 @@ class Transport:
         )
         try:
             async with asyncio.timeout(self._options.timeout_seconds):
-                return await retrying(self._attempt, call, url, to_wire(call), progress)
+                return await retrying(self._attempt, call, url, wire, progress)
         except TimeoutError as error:
-            raise self._fault(call, url, error, progress) from error
+            raise self._fault(call, url, error, progress, wire) from error
 
     async def _attempt(self, call: Call, url: str, wire: Wire, progress: _Progress) -> Answer:
         progress.sent = progress.undone = False
@@ -218,7 +219,7 @@ class Transport:
             finally:
                 await response.aclose()
         except _FAULTS as error:
-            raise self._fault(call, url, error, progress) from error
+            raise self._fault(call, url, error, progress, wire) from error
         return Answer(
             status=response.status_code,
             headers=response.headers,
@@ -264,9 +265,10 @@ class Transport:
     def _absolute(self, url: str) -> str:
         return url if url.startswith(("http://", "https://")) else f"{self._base}/{url.lstrip('/')}"
 
-    def _fault(self, call: Call, url: str, error: Exception, progress: _Progress) -> ConnectorError:
+    def _fault(self, call: Call, url: str, error: Exception, progress: _Progress, wire: Wire) -> ConnectorError:
         maybe_issued = progress.sent and call.effect is Effect.ISSUES
-        return fault_of(error, self._where(call, url), maybe_issued=maybe_issued)
+        fit = partial(_fit, secrets=wire.secrets)
+        return fault_of(error, self._where(call, url), maybe_issued=maybe_issued, fit=fit)
 
     def _where(self, call: Call, url: str) -> str:
         return f"{self._services.name}: {call.operation} at {httpx.URL(url).copy_with(query=None)}"
@@ -278,7 +280,7 @@ class Transport:
             replace(answer, body=_without(answer.body.decode("latin-1"), wire.secrets).encode("latin-1"))
         )
         said = f"{text} (Location: {location})" if location else text
-        return shown(_without(said, wire.secrets))
+        return _fit(said, wire.secrets)
 
 
 def _may_be_repeated(error: BaseException, call: Call, progress: _Progress) -> bool:
@@ -306,6 +308,10 @@ def _retry_after(value: str | None, now: datetime) -> int | None:
         return None
     seconds = ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()
     return max(0, min(int(seconds), _LONGEST_WAIT_SECONDS))
+
+
+def _fit(text: str, secrets: Iterable[str]) -> str:
+    return shown(_without(text, secrets))
 
 
 def _without(text: str, secrets: Iterable[str]) -> str:

@@ -6,20 +6,27 @@ one to three calls for an enrolment is a good part of the whole.
 
 from __future__ import annotations
 
+import select
 import ssl
 from collections.abc import AsyncIterator, Callable
+from time import monotonic
 from types import SimpleNamespace
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 SENDING = "scep-ra.sending"
 """A request's extension: a function without arguments that is called before the first byte of it may go out."""
 
-_LONGEST_HEADER_BYTES = 65536
+_LONGEST_HEADER_BYTES, _MOST_HEADERS = 65536, 1024
 
-_FAULTS = (aiohttp.ClientError, OSError)
+_FAULTS = (aiohttp.ClientError, OSError, ValueError)
+"""A header or a host name that cannot be written down is a ValueError."""
 
 
 class Carrier(httpx.AsyncBaseTransport):
@@ -38,7 +45,7 @@ class Carrier(httpx.AsyncBaseTransport):
 
         Args:
             tls: for servers of https.
-            proxy: None: servers are asked directly.
+            proxy: one of plain HTTP; None: servers are asked directly.
             connect_seconds: for the connection and the TLS handshake.
             keep_seconds: how long a connection is kept that nobody uses.
             max_connections: at the same time; a request beyond waits.
@@ -89,19 +96,40 @@ class Carrier(httpx.AsyncBaseTransport):
         # A proxy's CONNECT is part of making the connection.
         watch.on_connection_create_end.append(_tell)
         watch.on_connection_reuseconn.append(_tell)
-        connector = aiohttp.TCPConnector(
-            ssl=self._tls, limit=self._max_connections, keepalive_timeout=self._keep_seconds
-        )
+        connector = _Connector(ssl=self._tls, limit=self._max_connections, keepalive_timeout=self._keep_seconds)
         return aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(sock_connect=self._connect_seconds),
+            middlewares=[_once],
             trace_configs=[watch],
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
             auto_decompress=False,
             max_line_size=_LONGEST_HEADER_BYTES,
             max_field_size=_LONGEST_HEADER_BYTES,
+            max_headers=_MOST_HEADERS,
         )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Takes up no connection again on which something has come that nobody has asked for.
+
+    What looks like an answer there would be taken for that of the next request. And a goodbye would make of a request
+    that could have been sent on another connection one that is lost.
+    """
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        idle = self._conns.get(key)
+        while idle and not self._is_good(*idle[0]):
+            idle.popleft()[0].close()
+        return await super()._get(key, traces)
+
+    def _is_good(self, protocol: ResponseHandler, since: float) -> bool:
+        if protocol.transport is None or protocol.should_close or monotonic() - since > (self._keepalive_timeout or 0):
+            return False
+        looking = select.poll()
+        looking.register(protocol.transport.get_extra_info("socket"), select.POLLIN)
+        return not looking.poll(0)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -122,6 +150,14 @@ class _Body(httpx.AsyncByteStream):
         self._response.release()
 
 
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """What is sent again, and what is not, is decided elsewhere: aiohttp would by itself, by the method."""
+    try:
+        return await handler(request)
+    except _FAULTS as error:
+        raise _translated(error) from _cause(error)
+
+
 async def _tell(_session: aiohttp.ClientSession, context: SimpleNamespace, _values: object) -> None:
     sending: Callable[[], None] | None = context.trace_request_ctx
     if sending is not None:
@@ -134,14 +170,19 @@ def _translated(error: Exception) -> httpx.TransportError:
             return httpx.ProxyError(f"{error.status} {error.message}")
         case aiohttp.InvalidURL():
             return httpx.UnsupportedProtocol(str(error))
+        case ValueError():
+            return httpx.LocalProtocolError(str(error))
         case TimeoutError():
             return httpx.ConnectTimeout(str(error))
         case aiohttp.ClientConnectorError():
             return httpx.ConnectError(str(error))
+        case aiohttp.ServerDisconnectedError():
+            # It holds as much of the answer as came, headers and all.
+            return httpx.RemoteProtocolError("the server closed the connection in place of an answer")
         case aiohttp.ClientResponseError():
-            return httpx.RemoteProtocolError(error.message)
-        case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError():
-            return httpx.RemoteProtocolError(str(error))
+            return httpx.RemoteProtocolError(" ".join(error.message.split()))
+        case aiohttp.ClientPayloadError():
+            return httpx.RemoteProtocolError("the server closed the connection in the middle of its answer")
         case _:
             return httpx.ReadError(str(error))
 

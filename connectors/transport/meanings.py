@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 
@@ -16,7 +16,7 @@ from connectors.api import (
     ProtocolViolation,
     RateLimited,
 )
-from connectors.transport.calls import Answer, Meaning, Meanings
+from connectors.transport.calls import Answer, Meaning, Meanings, shown
 
 COMMON: Meanings = {
     401: Meaning.NOT_ALLOWED,
@@ -90,8 +90,11 @@ def pointing(detail: str, settings: tuple[str, ...]) -> str:
     return f"{detail} (see {', '.join(settings)})" if settings else detail
 
 
-def fault_of(fault: Exception, where: str, *, maybe_issued: bool) -> ConnectorError:
-    """The contract's error for what kept an answer from coming; `where` names operation and server."""
+def fault_of(fault: Exception, where: str, *, maybe_issued: bool, fit: Callable[[str], str] = shown) -> ConnectorError:
+    """The contract's error for what kept an answer from coming; `where` names operation and server.
+
+    `fit` makes what somebody else has said fit to be shown.
+    """
     causes = tuple(_causes(fault))
     for each in causes:
         if isinstance(each, ssl.SSLCertVerificationError):
@@ -105,8 +108,10 @@ def fault_of(fault: Exception, where: str, *, maybe_issued: bool) -> ConnectorEr
                 f"{where}: the server wants another client_certificate ({each.reason})",
                 settings=("client_certificate",),
             )
-    # Libraries wrap "Connection refused" into "All connection attempts failed": the last one says why.
-    reason = next(filter(None, map(_reason, reversed(causes))), type(fault).__name__)
+    # Libraries wrap "Connection refused" into "All connection attempts failed": the last one says why. What is wrong with
+    # an answer says the first: those below quote it.
+    telling = causes[:1] if isinstance(fault, httpx.RemoteProtocolError) else reversed(causes)
+    reason = fit(next(filter(None, map(_reason, telling)), type(fault).__name__))
     match fault:
         case httpx.ProxyError() if reason.startswith("407"):
             detail = f"{where}: the proxy does not accept proxy_credentials: {reason}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -63,7 +64,7 @@ class HttpOptions(_Section):
     client_key_passphrase: SecretReference | None = None
     """`file:PATH` or `env:NAME`; exactly when the key is encrypted."""
     proxy: BaseUrl | None = None
-    """HTTP proxy; the environment's proxy variables are not read."""
+    """HTTP proxy, like `http://proxy.example.org:3128`; the environment's proxy variables are not read."""
     proxy_credentials: SecretReference | None = None
     """`file:PATH` or `env:NAME` of `user:password`."""
     connect_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
@@ -81,6 +82,11 @@ class HttpOptions(_Section):
             raise ValueError("client_certificate and client_key belong together: set both or neither")
         if self.client_key_passphrase and not self.client_key:
             raise ValueError("client_key_passphrase is set without client_key")
+        if self.proxy and not self.proxy.startswith("http://"):
+            # By https it would be shown client_certificate, and have to come from ca_file.
+            raise ValueError(
+                "proxy is asked by http://; what goes through it to a server of https:// is encrypted there"
+            )
         if self.proxy_credentials and not self.proxy:
             raise ValueError("proxy_credentials is set without proxy")
         return self
@@ -115,6 +121,7 @@ def open_client(
     """
     return httpx.AsyncClient(
         transport=transport or _carrier(options, services),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # keeps none
         headers={"User-Agent": "scep-ra"},
         follow_redirects=False,
         trust_env=False,

@@ -185,8 +185,6 @@ class Issuing:
             if settled.certificate == issued.certificate:
                 return settled
             transaction = settled
-        if await self._stands_elsewhere(transaction, certificate.serial):
-            return await self._quarantine(backend, transaction, issued.certificate, _ANOTHERS)
         await self._abandon(backend, transaction, issued)
         return transaction
 
@@ -253,9 +251,12 @@ class Issuing:
             "serial": f"{serial:x}",
             "detail": reason,
         }
-        stray = NewStray(certificate=issued.certificate, serial=serial, revoke=backend.can(Capability.REVOKE))
+        can_revoke = backend.can(Capability.REVOKE)
 
         def record(connection: Connection) -> None:
+            # A CA revokes by serial number: what another transaction has must not be asked for.
+            is_ours = not stands_elsewhere(connection, transaction.connector, serial, transaction.id)
+            stray = NewStray(certificate=issued.certificate, serial=serial, revoke=can_revoke and is_ours)
             audit.record(connection, now, event)
             note_orphan(connection, transaction.id)
             strays.keep(connection, transaction, stray, reason, now)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +34,8 @@ TOKEN = "hvs.very-secret-token"
 ISSUE = Call(operation="sign", effect=Effect.ISSUES, method="POST", url="/v1/sign", json={"csr": "…"})
 LED = replace(ISSUE, follows_307=True)
 ONCE = Call(operation="unwrap", effect=Effect.ONCE, method="POST", url="/v1/unwrap")
+KEPT_ALIVE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n"
+SECONDS = 10.0
 READ = Call(operation="chain", effect=Effect.REPEATABLE, url="/v1/chain")
 
 
@@ -108,6 +112,39 @@ def test_secrets_go_out_and_show_nowhere_else() -> None:
     assert "no *** with *** here" in shown
     assert TOKEN not in shown
     assert "very-secret-id" not in shown
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"HTTP/1.1 200 OK\r\nX-Echo: {TOKEN}\r\nX".encode(),
+        f"{TOKEN}\r\n\r\n".encode(),
+        f"HTTP/1.1 200 OK\r\n{TOKEN}\r\n\r\n".encode(),
+        f"HTTP/1.1 200 OK\r\nX-Echo: {TOKEN}\r\nContent-Length: 9\r\n\r\n{{".encode(),
+    ],
+)
+def test_what_is_said_of_an_answer_that_is_none_has_no_secret_in_it(answer: bytes) -> None:
+    fault, _ = answered(replace(ISSUE, headers={"X-Vault-Token": Secret(TOKEN)}), answer)
+
+    assert isinstance(fault, BackendUnavailable)
+    assert fault.maybe_issued
+    assert TOKEN not in str(fault)
+    assert str(fault).isprintable()
+
+
+def test_no_cookie_is_kept() -> None:
+    with raw_server([http(200, "{}", headers={"Set-Cookie": "a=b\x7fc"}), http(200, "{}")]) as server:
+        twice_on_one_transport(server.url, lambda: None)
+
+    assert b"cookie" not in server.received[1].lower()
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", ".example"])
+def test_a_host_that_cannot_be_looked_up_was_sent_nothing(host: str) -> None:
+    fault = refused(ISSUE, f"http://{host}", allow_http=True)
+
+    assert not getattr(fault, "maybe_issued", False)
+    assert "url" in fault.settings
 
 
 def test_a_form_goes_out_as_one() -> None:
@@ -245,6 +282,59 @@ def test_what_was_sent_is_sent_once_and_may_have_been_issued(answer: RawAnswer) 
     assert isinstance(fault, BackendUnavailable)
     assert fault.maybe_issued
     assert 1 == len(server.received)
+
+
+def test_the_same_may_not_be_sent_again_by_the_library_either() -> None:
+    fault, server = answered(replace(ISSUE, method="PUT"), b"", http(200, "{}"))
+
+    assert isinstance(fault, BackendUnavailable)
+    assert fault.maybe_issued
+    assert 1 == len(server.received)
+
+
+def twice_on_one_transport(url: str, before_the_second: Callable[[], object]) -> list[Answer]:
+    """Nothing else runs on the loop between two calls."""
+
+    async def asked() -> list[Answer]:
+        async with Transport(TransportOptions(url=url), Watched().services()) as transport:
+            first = await transport.call(ISSUE)
+            before_the_second()
+            return [first, await transport.call(ISSUE)]
+
+    return asyncio.run(asked())
+
+
+def test_a_connection_that_the_server_has_closed_meanwhile_is_not_taken_up_again() -> None:
+    closed = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(KEPT_ALIVE + b'{"serial": 1}')
+        connection.close()
+        closed.set()
+
+    with raw_server([answer, http(200, '{"serial": 2}')]) as server:
+        answers = twice_on_one_transport(server.url, lambda: closed.wait(SECONDS))
+
+    assert [1, 2] == [each.parse(Signed).serial for each in answers]
+
+
+def test_an_answer_that_nobody_asked_for_answers_nothing() -> None:
+    asked, answered_again = threading.Event(), threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(KEPT_ALIVE + b'{"serial": 1}')
+        asked.wait(SECONDS)
+        connection.sendall(KEPT_ALIVE + b'{"serial": 9}')
+        answered_again.set()
+
+    def provoke() -> None:
+        asked.set()
+        answered_again.wait(SECONDS)
+
+    with raw_server([answer, http(200, '{"serial": 2}')]) as server:
+        answers = twice_on_one_transport(server.url, provoke)
+
+    assert [1, 2] == [each.parse(Signed).serial for each in answers]
 
 
 @pytest.mark.parametrize("answer", [reset, b"", http(500), http(503), http(429, headers={"Retry-After": "0"})])
@@ -579,6 +669,7 @@ def test_a_server_beyond_a_tunnel_gets_no_credentials_of_the_proxy(files: TlsFil
         {"url": "http://10.0.0.1"},
         {"other_urls": ["http://ca.example"]},
         {"proxy": "http://user:hunter2@proxy.example"},
+        {"proxy": "https://proxy.example"},
         {"proxy_credentials": "env:X"},
         {"client_certificate": "a.pem"},
         {"client_key": "a.key"},
