@@ -1,8 +1,8 @@
 """What scep-ra adds to a CA: each connector alone against its CA, and devices that enrol through the whole RA, in one run.
 
-Both ask with the same requests, from one process, and take turns; the median of the rounds counts. Sixteen at a time say
-what the RA adds to the time of one, sixty-four what is kept of the rate that the CA can sustain. The aim: at most 5 ms
-(median) more, and at least 95 % of the rate. Where the CA shares the machine's cores with the RA and its devices, the
+Both ask with the same requests, from one process, and take turns; the median of the rounds counts. The aim, with
+sixteen at a time: at most 5 ms (median) more, and at least 95 % of the rate. Sixty-four at a time show what is kept of
+the rate that the CA can sustain when devices wait for it. Where the CA shares the machine's cores with the RA and its devices, the
 rate is also what the cores can do: `cpu ms` says how much of it each enrolment takes.
 """
 
@@ -82,6 +82,11 @@ class Result:
 
     @property
     def kept(self) -> float:
+        """Of the rate, with as many at once as where time is measured."""
+        return _median(self.through, "rate") / _median(self.alone, "rate")
+
+    @property
+    def crowd_kept(self) -> float:
         """Of the rate of a crowd."""
         return _median(self.crowd_through, "rate") / _median(self.crowd_alone, "rate")
 
@@ -129,9 +134,9 @@ def _measured(
         spkis = [key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for key in keys]
         for _ in range(rounds):
             ask = partial(_ask, ca.kind, dict(ca.options), server.template, csrs, spkis)
-            result.alone.append(_in_own_process(partial(ask, CONNECTIONS)))
+            result.alone.append(_in_own_process(partial(ask, at_once=CONNECTIONS)))
             result.through.append(_enrol(server, keys, CONNECTIONS))
-            result.crowd_alone.append(_in_own_process(partial(ask, CROWD)))
+            result.crowd_alone.append(_in_own_process(partial(ask, at_once=CROWD)))
             result.crowd_through.append(_enrol(server, keys, CROWD))
     return result
 
@@ -178,8 +183,8 @@ async def _obtain_identity(ca: Ca, directory: Path) -> None:
 
 
 # ---------------------------------------------------------------- the connector alone
-def _ask(  # noqa: PLR0917
-    kind: str, options: dict[str, Any], directory: Path, csrs: Sequence[bytes], spkis: Sequence[bytes], at_once: int
+def _ask(
+    kind: str, options: dict[str, Any], directory: Path, csrs: Sequence[bytes], spkis: Sequence[bytes], *, at_once: int
 ) -> Measured:
     """As many at once as there will be devices, on the event loop that the RA uses."""
     requests = list(map(_request, range(len(csrs)), csrs, spkis))
@@ -279,18 +284,14 @@ def _now() -> datetime:
 
 def _show(results: Sequence[Result], count: int, rounds: int, workers: int) -> None:
     print(f"\n{count} devices, --workers {workers}, {rounds} rounds (median), {os.cpu_count()} cores\n")
-    print(f"| | alone p50 ms | RA p50 ms | added ms | RA cpu ms | alone /s, {CROWD} at once | RA /s | kept |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    print(f"| | alone p50 ms | RA p50 ms | added ms | RA cpu ms | kept | {CROWD}: alone /s | RA /s | kept |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for each in results:
         times = (_median(each.alone, "milliseconds"), _median(each.through, "milliseconds"), each.added)
-        rates = (_median(each.crowd_alone, "rate"), _median(each.crowd_through, "rate"))
         cpu = _median(each.through, "cpu_milliseconds")
-        cells = [
-            *(f"{each:.1f}" for each in times),
-            f"{cpu:.2f}",
-            *(f"{each:.0f}" for each in rates),
-            f"{each.kept:.0%}",
-        ]
+        rates = (_median(each.crowd_alone, "rate"), _median(each.crowd_through, "rate"))
+        cells = [*(f"{time:.1f}" for time in times), f"{cpu:.2f}", f"{each.kept:.0%}"]
+        cells += [*(f"{rate:.0f}" for rate in rates), f"{each.crowd_kept:.0%}"]
         print(f"| {each.label} | {' | '.join(cells)} |")
     if missed := [each.label for each in results if each.added > AIM_MILLISECONDS or each.kept < AIM_SHARE]:
         print(f"\nmiss the aim: {'; '.join(missed)}")

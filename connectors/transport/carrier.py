@@ -115,7 +115,8 @@ class _Connector(aiohttp.TCPConnector):
     """Takes up no connection again on which something has come that nobody has asked for.
 
     What looks like an answer there would be taken for that of the next request. And a goodbye would make of a request
-    that could have been sent on another connection one that is lost.
+    that could have been sent on another connection one that is lost. `_get` is aiohttp's own affair, which is why its
+    version is bounded; test_transport.py sees whether it still works.
     """
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:

@@ -175,7 +175,8 @@ class Profile:
     sid_from_challenge: bool = False
     """Whether the SID of the account that the challenge has found, as a `directory` does, goes into the extension
     1.3.6.1.4.1.311.25.2. A renewal asks the challenge too then, and the connector must be able to write it
-    (`internal` is, and `step` with its template for scep-ra). With it or without: a request for another SID than the challenge has found is refused."""
+    (`internal` is, and `step` with its template for scep-ra). With it or without: a request for another SID than the
+    challenge has found is refused."""
 
     min_rsa_bits: int = 2048
     """The smallest RSA key."""

@@ -26,7 +26,7 @@ from ra.challenge.api import Accepted, Attempt, Certificates, Deny, Errand, Rece
 from ra.challenge.intune.actions import failure, success, validation
 from ra.challenge.intune.answers import CodeAnswer
 from ra.challenge.intune.codes import PASSWORD_MISSING, SUCCESS, meaning_of, told
-from ra.challenge.intune.credentials import Credential, credential_of, expiry_warning
+from ra.challenge.intune.credentials import Credential, Noted, credential_of, expiry_warning
 from ra.challenge.intune.flights import Flights
 from ra.challenge.intune.kept import KeptGrants, key_of
 from ra.challenge.intune.options import Options
@@ -117,7 +117,7 @@ class Intune:
         return (watch, ask) if own.enabled else (watch,)
 
     async def _watch_credential(self, _: Certificates) -> None:
-        if warning := _noted_expiry(self._credential, self._services):
+        if warning := expiry_warning(self._credential, self._services.now()):
             structlog.get_logger("ra.challenge.intune").warning(warning, validator=self._services.name)
 
     async def aclose(self) -> None:
@@ -132,20 +132,7 @@ async def connect(options: Options, services: Services) -> Intune:
         ConnectorError: a file is missing, or does not do.
     """
     own = transport_services(services)
-    credential = credential_of(options.credential, str(options.client_id), own)
-    if warning := _noted_expiry(credential, services):
+    credential = Noted(credential_of(options.credential, str(options.client_id), own), services.credential_ends)
+    if warning := expiry_warning(credential, services.now()):
         services.warn(warning)
     return Intune(options, credential, Session(options, credential, own), services)
-
-
-def _noted_expiry(credential: Credential, services: Services) -> str | None:
-    """A warning, where the credential ends soon; whoever watches is told when, soon or not.
-
-    Raises:
-        Misconfigured: it cannot be read.
-    """
-    ends_at = credential.ends_at()
-    if ends_at is None:
-        return None
-    services.credential_ends(ends_at)
-    return expiry_warning(ends_at, services.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -136,9 +137,32 @@ def credential_of(options: CredentialOptions, client_id: str, services: Services
     return credential
 
 
-def expiry_warning(ends_at: datetime, now: datetime) -> str | None:
-    """What the operator should know of a credential that runs out then; None: nothing yet."""
-    if ends_at - now > WARN_BEFORE:
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A credential whose end is told whenever it is used, because its files may be replaced meanwhile."""
+
+    credential: Credential
+    tell: Callable[[datetime], None]
+
+    def form(self, audience: str) -> Form:
+        self.ends_at()
+        return self.credential.form(audience)
+
+    def ends_at(self) -> datetime | None:
+        ends_at = self.credential.ends_at()
+        if ends_at is not None:
+            self.tell(ends_at)
+        return ends_at
+
+
+def expiry_warning(credential: Credential, now: datetime) -> str | None:
+    """What the operator should know of when it runs out; None: nothing yet.
+
+    Raises:
+        Misconfigured: it cannot be read.
+    """
+    ends_at = credential.ends_at()
+    if ends_at is None or ends_at - now > WARN_BEFORE:
         return None
     if ends_at <= now:
         return f"the credential of the app registration has expired ({ends_at:%Y-%m-%d}): no device can enrol"

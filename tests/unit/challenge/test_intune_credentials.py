@@ -139,3 +139,18 @@ async def test_a_certificate_says_itself_when_it_expires(beside: Beside) -> None
     assert "has expired" in beside.warnings[0]
     [ends_at] = beside.credentials_end
     assert ends_at < beside.clock.now()
+
+
+async def test_a_certificate_that_was_replaced_says_its_own_end(beside: Beside) -> None:
+    validator = await beside.validator(credential=BY_CERTIFICATE)
+    replaced = CA.issue(pki.rsa_key(), not_after=pki.NOW + timedelta(days=700))
+    (beside.directory / "app.pem").write_bytes(pki.pem(replaced))
+    beside.server.entra.certificate = replaced
+
+    try:
+        assert isinstance(await validator.check(attempt("the challenge")), Grant)
+    finally:
+        await validator.aclose()
+
+    assert replaced.not_valid_after_utc == beside.credentials_end[-1]
+    assert replaced.not_valid_after_utc != beside.credentials_end[0]

@@ -361,6 +361,21 @@ async def test_a_second_certificate_with_the_number_of_another_device_is_not_rev
     assert sleeping.counts.alarms["QUARANTINED"]
 
 
+async def test_what_comes_for_a_settled_transaction_and_is_another_one_s_is_not_revoked(tmp_path: Path) -> None:
+    issuing = IssuingCa(CA, Capability.REVOKE)
+    async with assembled(tmp_path, issuing, CA) as ra:
+        await enrol(ra, Device())
+        await enrol(ra, Device())
+        mine, other = await ra.transactions()
+        anothers = Issued(certificate=other.certificate or b"", chain=CA.chain, reference="late")
+        await ra.work.sweeper._issuing._abandon(ra.endpoint.backend, mine, anothers)
+        await ra.sweep()
+        kinds = [each["event"] for each in await ra.events()]
+
+    assert [] == issuing.revoked
+    assert "orphan" in kinds
+
+
 async def test_a_late_answer_of_an_idempotent_ca_is_taken_and_not_revoked(tmp_path: Path) -> None:
     """The sweeper has given the transaction back to be sent again: that would yield the very same certificate."""
     device = Device()
