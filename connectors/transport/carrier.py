@@ -169,6 +169,8 @@ def _translated(error: Exception) -> httpx.TransportError:
     match error:
         case aiohttp.ClientHttpProxyError():
             return httpx.ProxyError(f"{error.status} {error.message}")
+        case aiohttp.ClientProxyConnectionError():
+            return httpx.ProxyError(str(error))
         case aiohttp.InvalidURL():
             return httpx.UnsupportedProtocol(str(error))
         case ValueError():

@@ -118,7 +118,7 @@ def fault_of(fault: Exception, where: str, *, maybe_issued: bool, fit: Callable[
             return AuthFailed(detail, settings=("proxy_credentials",))
         case httpx.ProxyError():
             return BackendUnavailable(
-                f"{where}: the proxy refuses: {reason}", maybe_issued=False, settings=("proxy", "url")
+                f"{where}: the proxy cannot be used: {reason}", maybe_issued=False, settings=("proxy", "url")
             )
         case httpx.UnsupportedProtocol() | httpx.LocalProtocolError() | httpx.InvalidURL():
             return Misconfigured(f"{where}: {reason}", settings=("url",))

@@ -85,7 +85,7 @@ class HttpOptions(_Section):
         if self.proxy and not self.proxy.startswith("http://"):
             # By https it would be shown client_certificate, and have to come from ca_file.
             raise ValueError(
-                "proxy is asked by http://; what goes through it to a server of https:// is encrypted there"
+                "proxy begins with http://; a server of https:// is spoken to by TLS through it all the same"
             )
         if self.proxy_credentials and not self.proxy:
             raise ValueError("proxy_credentials is set without proxy")

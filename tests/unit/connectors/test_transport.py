@@ -624,6 +624,15 @@ def test_a_proxy_that_refuses_a_tunnel_has_sent_nothing(answer: RawAnswer, expec
     assert "proxy-password" not in "".join(traceback.format_exception(fault))
 
 
+def test_a_proxy_that_is_not_there_is_named_as_what_to_look_at() -> None:
+    fault = refused(ISSUE, "https://ca.example", proxy=CLOSED)
+
+    assert isinstance(fault, BackendUnavailable)
+    assert not fault.maybe_issued
+    assert "the proxy cannot be used: Connection refused" in str(fault)
+    assert "proxy" in fault.settings
+
+
 def test_a_proxy_passes_plain_http_on() -> None:
     watched = Watched(secrets={"env:PROXY": "user:proxy-password"})
     with raw_server([http(200, "{}")]) as proxy:
