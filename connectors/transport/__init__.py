@@ -12,6 +12,7 @@ declared REPEATABLE, within the deadline; nothing else.
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -22,25 +23,17 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_before_delay,
-    wait_random_exponential,
-)
 
 from connectors.api import BackendUnavailable, ConnectorError, Misconfigured, ProtocolViolation, Services
 from connectors.transport.calls import Answer, AnswerModel, Call, Effect, Meaning, Meanings, Wire, shown, to_wire
-from connectors.transport.carrier import SENDING
+from connectors.transport.carrier import Carrier, Outgoing
 from connectors.transport.meanings import COMMON, error_of, fault_of, meaning_of, pointing
 from connectors.transport.options import (
     BaseUrl,
     HttpOptions,
     SecretReference,
     TransportOptions,
-    open_client,
+    open_carrier,
     origin,
     parsed,
     read_secret,
@@ -66,10 +59,11 @@ __all__ = [
 _ATTEMPTS = 3
 _TEMPORARY_REDIRECT = 307
 _LONGEST_WAIT_SECONDS = 86400
-_JITTER = wait_random_exponential(multiplier=0.1, max=2)
+_PAUSE_SECONDS = 0.1
+"""Before the second attempt at most; before each further one, twice as long."""
 
 _FAULTS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError, OSError)
-"""A TLS alert that comes after the handshake passes through httpx as it is."""
+"""A TLS alert that comes after the handshake passes through as it is."""
 
 
 @dataclass(slots=True)
@@ -96,7 +90,7 @@ class Transport:
         statuses: Meanings | None = None,
         explain: Callable[[Answer], str] = Answer.first_line,
         credentials: tuple[str, ...] = (),
-        http: httpx.AsyncBaseTransport | None = None,
+        carrier: Carrier | None = None,
     ) -> None:
         """Reads the files that the options name.
 
@@ -106,7 +100,7 @@ class Transport:
             statuses: what statuses mean to this backend, before the common table.
             explain: what an answer says, for the operator; its secrets are taken out afterwards.
             credentials: keys of the options that say who we are, to be looked at where we are not let in.
-            http: instead of the network.
+            carrier: instead of the network.
 
         Raises:
             Misconfigured: a file is missing, or they do not go together.
@@ -118,7 +112,7 @@ class Transport:
         self._statuses = statuses or {}
         self._explain = explain
         self._credentials = credentials
-        self._client = open_client(options, services, http)
+        self._carrier = carrier or open_carrier(options, services)
 
     def __repr__(self) -> str:
         return f"Transport({self._base!r})"
@@ -133,7 +127,7 @@ class Transport:
 
     async def aclose(self) -> None:
         """Closes what connections are open; twice does no harm."""
-        await self._client.aclose()
+        await self._carrier.aclose()
 
     def allowed_url(self, url: str) -> str:
         """A URL out of an answer, if it leads where the configuration allows.
@@ -167,18 +161,28 @@ class Transport:
 
     async def _within_deadline(self, call: Call, url: str) -> Answer:
         progress, wire = _Progress(), to_wire(call)
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: _may_be_repeated(error, call, progress)),
-            wait=_pause,
-            stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(self._options.timeout_seconds),
-            sleep=asyncio.sleep,
-            reraise=True,
-        )
         try:
-            async with asyncio.timeout(self._options.timeout_seconds):
-                return await retrying(self._attempt, call, url, wire, progress)
+            async with asyncio.timeout(self._options.timeout_seconds) as deadline:
+                return await self._in_attempts(call, url, wire, progress, deadline)
         except TimeoutError as error:
             raise self._fault(call, url, error, progress, wire) from error
+
+    async def _in_attempts(
+        self, call: Call, url: str, wire: Wire, progress: _Progress, deadline: asyncio.Timeout
+    ) -> Answer:
+        """Between two, as long a pause as the server asked for, else a little, at random; none that the deadline would cut."""
+        attempts, longest = 1, _PAUSE_SECONDS
+        while True:
+            try:
+                return await self._attempt(call, url, wire, progress)
+            except BackendUnavailable as error:
+                asked = error.retry_after_seconds
+                pause = random.uniform(0, longest) if asked is None else asked  # noqa: S311 - nothing secret
+                left = (deadline.when() or 0) - asyncio.get_running_loop().time()
+                if attempts == _ATTEMPTS or pause >= left or not _may_be_repeated(call, progress):
+                    raise
+            await asyncio.sleep(pause)
+            attempts, longest = attempts + 1, 2 * longest
 
     async def _attempt(self, call: Call, url: str, wire: Wire, progress: _Progress) -> Answer:
         progress.sent = progress.undone = False
@@ -205,44 +209,36 @@ class Transport:
         )
 
     async def _exchange(self, call: Call, url: str, wire: Wire, progress: _Progress) -> Answer:
+        """An answer; of one that is no success, as much of the body as may be read.
+
+        Raises:
+            ProtocolViolation: a success is longer than that, or the body is compressed.
+        """
+        most = self._options.max_response_bytes
+        request = Outgoing(
+            method=call.method,
+            url=str(parsed(url)),
+            headers=wire.headers,
+            content=wire.content,
+            sending=progress.sending,
+            most_bytes=most,
+        )
         try:
-            request = self._client.build_request(
-                call.method,
-                parsed(url),
-                headers=wire.headers,
-                content=wire.content,
-                extensions={SENDING: progress.sending},
-            )
-            response = await self._client.send(request, stream=True)
-            try:
-                body = await self._read(response)
-            finally:
-                await response.aclose()
+            response = await self._carrier.carry(request)
         except _FAULTS as error:
             raise self._fault(call, url, error, progress, wire) from error
-        return Answer(
-            status=response.status_code,
+        answer = Answer(
+            status=response.status,
             headers=response.headers,
-            body=body,
+            body=response.body,
             url=url,
             retry_after_seconds=_retry_after(response.headers.get("retry-after"), self._services.now()),
         )
-
-    async def _read(self, response: httpx.Response) -> bytes:
-        """The body; of an answer that is no success, as much as may be read."""
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise ProtocolViolation(
-                f"{self._services.name}: {response.url} answered compressed, which was not asked for"
-            )
-        body = bytearray()
-        async for piece in response.aiter_bytes():
-            body += piece
-            if len(body) > self._options.max_response_bytes:
-                if response.is_success:
-                    limit = f"max_response_bytes = {self._options.max_response_bytes}"
-                    raise ProtocolViolation(f"{self._services.name}: {response.url} answered with more than {limit}")
-                break
-        return bytes(body)
+            raise ProtocolViolation(f"{self._services.name}: {url} answered compressed, which was not asked for")
+        if answer.is_success and len(answer.body) > most:
+            raise ProtocolViolation(f"{self._services.name}: {url} answered with more than max_response_bytes = {most}")
+        return answer
 
     def _redirected(self, call: Call, answer: Answer, wire: Wire) -> str:
         location = answer.headers.get("location", "")
@@ -283,17 +279,8 @@ class Transport:
         return _fit(said, wire.secrets)
 
 
-def _may_be_repeated(error: BaseException, call: Call, progress: _Progress) -> bool:
-    if not isinstance(error, BackendUnavailable):
-        return False
+def _may_be_repeated(call: Call, progress: _Progress) -> bool:
     return call.effect is Effect.REPEATABLE or not progress.sent or progress.undone
-
-
-def _pause(state: RetryCallState) -> float:
-    """What the server asked for, else a little, at random."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after_seconds if isinstance(error, BackendUnavailable) else None
-    return float(asked) if asked is not None else _JITTER(state)
 
 
 def _retry_after(value: str | None, now: datetime) -> int | None:

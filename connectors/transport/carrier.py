@@ -1,16 +1,17 @@
-"""How a request of httpx goes over the network, and its response comes back: by aiohttp.
+"""How a request goes over the network, and its response comes back: by aiohttp.
 
 httpx's own way (httpcore, h11, anyio) takes a call several times as much processor time (benchmarks/calls.py), which with
-one to three calls for an enrolment is a good part of the whole.
+one to three calls for an enrolment is a good part of the whole. Its errors stay: they say what went wrong in few words.
 """
 
 from __future__ import annotations
 
 import select
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from time import monotonic
-from types import SimpleNamespace
+from typing import Any, Protocol
 
 import aiohttp
 import httpx
@@ -20,17 +21,60 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
 
-SENDING = "scep-ra.sending"
-"""A request's extension: a function without arguments that is called before the first byte of it may go out."""
-
 _LONGEST_HEADER_BYTES, _MOST_HEADERS = 65536, 1024
 
 _FAULTS = (aiohttp.ClientError, OSError, ValueError)
 """A header or a host name that cannot be written down is a ValueError."""
 
 
-class Carrier(httpx.AsyncBaseTransport):
-    """Connections to any servers, directly or all by one proxy. Deadlines beyond the connection's are the caller's."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A request.
+
+    Attributes:
+        url: absolute, percent-encoded.
+        sending: called before the first byte may go out.
+        most_bytes: of the body of its response.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    content: bytes | None
+    sending: Callable[[], None]
+    most_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A response.
+
+    Attributes:
+        headers: names in lower case; the values of one that came more than once, joined by commas (RFC 9110 §5.2).
+        body: as it came, not decompressed; one that is longer than was allowed is cut off, beyond that length.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Carrier(Protocol):
+    """What brings a request to its server. Deadlines beyond the connection's are the caller's."""
+
+    async def carry(self, request: Outgoing) -> Incoming:
+        """What the server says to it; nothing is sent twice.
+
+        Raises:
+            httpx.TransportError: there is no response; its cause says why.
+        """
+
+    async def aclose(self) -> None:
+        """Closes what connections are open; twice does no harm."""
+
+
+class AiohttpCarrier:
+    """Connections to any servers, directly or all by one proxy. Implements Carrier."""
 
     def __init__(
         self,
@@ -45,7 +89,7 @@ class Carrier(httpx.AsyncBaseTransport):
 
         Args:
             tls: for servers of https.
-            proxy: one of plain HTTP; None: servers are asked directly.
+            proxy: one of plain HTTP; None: servers are asked directly, whatever the environment says.
             connect_seconds: for the connection and the TLS handshake.
             keep_seconds: how long a connection is kept that nobody uses.
             max_connections: at the same time; a request beyond waits.
@@ -60,30 +104,28 @@ class Carrier(httpx.AsyncBaseTransport):
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """As httpx has it.
-
-        Raises:
-            httpx.TransportError: there is no response; its cause says why.
-        """
+    async def carry(self, request: Outgoing) -> Incoming:
         self._session = self._session or self._open()
-        headers = {name.decode("ascii"): value.decode("ascii") for name, value in request.headers.raw}
         # Of a request by https the proxy gets the opening of the tunnel, of another the request itself.
-        is_tunnelled = request.url.scheme == "https"
+        is_tunnelled = request.url.startswith("https:")
         try:
             response = await self._session.request(
                 request.method,
-                URL(str(request.url), encoded=True),
-                headers=headers if is_tunnelled else headers | self._to_proxy,
+                URL(request.url, encoded=True),
+                headers=request.headers if is_tunnelled else {**request.headers, **self._to_proxy},
                 data=request.content or None,
                 allow_redirects=False,
-                trace_request_ctx=request.extensions.get(SENDING),
+                middlewares=(_Once(request.sending),),
                 proxy=self._proxy,
                 proxy_headers=self._to_proxy if is_tunnelled else None,
             )
+            try:
+                body = await _read(response, request.most_bytes)
+            finally:
+                response.release()
         except _FAULTS as error:
             raise _translated(error) from _cause(error)
-        return httpx.Response(response.status, headers=response.raw_headers, stream=_Body(response))
+        return Incoming(status=response.status, headers=_headers(response), body=body)
 
     async def aclose(self) -> None:
         session, self._session = self._session, None
@@ -92,23 +134,61 @@ class Carrier(httpx.AsyncBaseTransport):
 
     def _open(self) -> aiohttp.ClientSession:
         """For the running loop."""
-        watch = aiohttp.TraceConfig()
-        # A proxy's CONNECT is part of making the connection.
-        watch.on_connection_create_end.append(_tell)
-        watch.on_connection_reuseconn.append(_tell)
         connector = _Connector(ssl=self._tls, limit=self._max_connections, keepalive_timeout=self._keep_seconds)
         return aiohttp.ClientSession(
             connector=connector,
+            request_class=_Request,
             timeout=aiohttp.ClientTimeout(sock_connect=self._connect_seconds),
-            middlewares=[_once],
-            trace_configs=[watch],
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            headers={"Accept": "*/*", "User-Agent": "scep-ra"},
+            skip_auto_headers=("Accept-Encoding", "Content-Type"),
             auto_decompress=False,
             max_line_size=_LONGEST_HEADER_BYTES,
             max_field_size=_LONGEST_HEADER_BYTES,
             max_headers=_MOST_HEADERS,
         )
+
+
+async def _read(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    """The body, or as much of it as shows that it is too long: then the connection is not taken up again."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > most_bytes:
+            break
+    return bytes(body)
+
+
+def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for raw_name, raw_value in response.raw_headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+class _Request(aiohttp.ClientRequest):
+    """One that tells before it goes out. A proxy's CONNECT is none: it is part of making the connection."""
+
+    sending: Callable[[], None]
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        self.sending()
+        return await super().send(conn)
+
+
+class _Once:
+    """Around each request: what is sent again, and what is not, is decided elsewhere; aiohttp would by the method."""
+
+    def __init__(self, sending: Callable[[], None]) -> None:
+        self._sending = sending
+
+    async def __call__(self, request: Any, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        request.sending = self._sending
+        try:
+            return await handler(request)
+        except _FAULTS as error:
+            raise _translated(error) from _cause(error)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -131,38 +211,6 @@ class _Connector(aiohttp.TCPConnector):
         looking = select.poll()
         looking.register(protocol.transport.get_extra_info("socket"), select.POLLIN)
         return not looking.poll(0)
-
-
-class _Body(httpx.AsyncByteStream):
-    """As it comes, not decompressed."""
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for piece in self._response.content.iter_any():
-                yield piece
-        except _FAULTS as error:
-            raise _translated(error) from _cause(error)
-
-    async def aclose(self) -> None:
-        """Gives the connection back, or closes it where the body was not read to its end."""
-        self._response.release()
-
-
-async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """What is sent again, and what is not, is decided elsewhere: aiohttp would by itself, by the method."""
-    try:
-        return await handler(request)
-    except _FAULTS as error:
-        raise _translated(error) from _cause(error)
-
-
-async def _tell(_session: aiohttp.ClientSession, context: SimpleNamespace, _values: object) -> None:
-    sending: Callable[[], None] | None = context.trace_request_ctx
-    if sending is not None:
-        sending()
 
 
 def _translated(error: Exception) -> httpx.TransportError:

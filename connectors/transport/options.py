@@ -1,11 +1,10 @@
-"""How a backend is reached, as the configuration says it, and the HTTP client that follows from it."""
+"""How a backend is reached, as the configuration says it, and what carries requests there."""
 
 from __future__ import annotations
 
 import ipaddress
 import ssl
 from functools import lru_cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -14,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from connectors.api import ConnectorError, Misconfigured, Secret, Services, secret_reference
 from connectors.keyfiles import read_private_key
-from connectors.transport.carrier import Carrier
+from connectors.transport.carrier import AiohttpCarrier, Carrier
 
 _KEEP_SECONDS = 4.0
 """Below the shortest idle time-out that servers are known for (Apache: 5 s): a request that meets a closing connection
@@ -111,25 +110,13 @@ class TransportOptions(HttpOptions, _Addresses):
         return self
 
 
-def open_client(
-    options: TransportOptions, services: Services, transport: httpx.AsyncBaseTransport | None = None
-) -> httpx.AsyncClient:
-    """The client, with its files and secrets read; nothing is sent yet.
+def open_carrier(options: TransportOptions, services: Services) -> Carrier:
+    """What carries requests, with its files and secrets read; nothing is sent yet.
 
     Raises:
         Misconfigured: a file is missing, or they do not go together.
     """
-    return httpx.AsyncClient(
-        transport=transport or _carrier(options, services),
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # keeps none
-        headers={"User-Agent": "scep-ra"},
-        follow_redirects=False,
-        trust_env=False,
-    )
-
-
-def _carrier(options: TransportOptions, services: Services) -> Carrier:
-    return Carrier(
+    return AiohttpCarrier(
         _tls(options, services),
         proxy=_proxy(options, services),
         connect_seconds=options.connect_timeout_seconds,

@@ -22,8 +22,8 @@ from connectors.acme import AcmeCa, Options
 from connectors.acme.finalised import FinalisedOrders
 from connectors.acme.session import Session
 from connectors.transport import Transport
-from connectors.transport.carrier import SENDING
 from tests.fakes import pki
+from tests.fakes.carriers import HttpxCarrier
 from tests.fakes.connecting import Watched
 
 URL = "https://acme.example.org"
@@ -85,8 +85,7 @@ class FakeAcme:
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     async def __call__(self, request: httpx.Request) -> Reply:
-        """Answers as httpx.MockTransport's handler, and tells whoever watches that the request goes out."""
-        request.extensions.get(SENDING, lambda: None)()
+        """Answers as httpx.MockTransport's handler."""
         operation = request.url.path.split("/")[1]
         self.seen.append(operation)
         waiting = self.scripts.get(operation, [])
@@ -201,7 +200,7 @@ def connected(server: FakeAcme, directory: Path, watched: Watched | None = None,
     """The connector on the server, its files in `directory`."""
     services = (watched or Watched()).services(directory)
     parsed = Options(url=f"{URL}/directory", ca_chain=Path("chain.pem"), **{"wait_seconds": 0, **options})
-    transport = Transport(parsed, services, http=httpx.MockTransport(server))
+    transport = Transport(parsed, services, carrier=HttpxCarrier(httpx.MockTransport(server)))
     finalised = FinalisedOrders(directory / parsed.state)
     finalised.prepare()
     return AcmeCa(parsed, services, Session(parsed, transport, services), finalised, (server.ca.certificate,))

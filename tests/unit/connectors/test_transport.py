@@ -26,6 +26,7 @@ from connectors.api import (
 from connectors.transport import Answer, AnswerModel, Call, Effect, Meaning, Transport, TransportOptions
 from tests.fakes.backends import Answer as RawAnswer
 from tests.fakes.backends import RawServer, http, raw_server, reset, silence, through
+from tests.fakes.carriers import HttpxCarrier
 from tests.fakes.connecting import TlsFiles, Watched, tls_files
 from tests.fakes.simulated import listening_front
 
@@ -69,7 +70,9 @@ def answered(call: Call, *answers: RawAnswer, **options: Any) -> tuple[Connector
 def mocked(handle: Any, call: Call = READ, **options: Any) -> Answer:
     async def asked() -> Answer:
         given = TransportOptions(url="https://ca.example", **options)
-        async with Transport(given, Watched().services(), http=httpx.MockTransport(handle)) as transport:
+        async with Transport(
+            given, Watched().services(), carrier=HttpxCarrier(httpx.MockTransport(handle))
+        ) as transport:
             return await transport.call(call)
 
     return asyncio.run(asked())
@@ -557,12 +560,13 @@ def test_no_call_goes_where_the_configuration_does_not_lead() -> None:
     assert isinstance(refused(call, CLOSED), ProtocolViolation)
 
 
-def test_the_environment_names_no_proxy() -> None:
-    async def trusts_environment() -> bool:
-        async with Transport(TransportOptions(url=CLOSED), Watched().services()) as transport:
-            return transport._client.trust_env
+def test_the_environment_names_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, CLOSED)
+    with raw_server([http(200, "{}")]) as server:
+        answer = ask(ISSUE, server.url)
 
-    assert not asyncio.run(trusts_environment())
+    assert 200 == answer.status
 
 
 # ---------------------------------------------------------------- TLS and proxies
