@@ -18,6 +18,7 @@ from uuid import UUID
 from sqlalchemy import Connection, insert
 
 from ra import __version__
+from ra.journal import direct
 from ra.journal.audit import CLOSED, OPENED, microseconds, write_event
 from ra.journal.tables import audit_events
 
@@ -123,7 +124,7 @@ class Chain:
         self._is_written = True
         self._written = head
         if rows:
-            connection.execute(_INSERT, rows)
+            direct.insert(connection, _INSERT, rows)
 
     def committed(self) -> None:
         """What was written is durable."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Update
 
-from ra.journal import audit, statements
+from ra.journal import audit, direct, statements
 from ra.journal.certificates import stands_elsewhere
 from ra.journal.records import Transaction
 from ra.journal.states import HELD, OPEN, IllegalTransition, LostRace, NotItsOwn, State, check_path
@@ -123,7 +123,7 @@ def _move(
 ) -> Transaction:
     after: State = changes["state"]
     own = {"of": transaction.id, "of_state": transaction.state}
-    if connection.execute(statement, changes | _marks(after) | own | fence).rowcount == 0:
+    if direct.changed(connection, statement, changes | _marks(after) | own | fence) == 0:
         raise LostRace(f"transaction {transaction.id} cannot become {after}: it is no longer as it was")
     return replace(transaction, **changes)
 

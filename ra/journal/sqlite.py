@@ -21,6 +21,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from ra.errors import Misconfigured, Unavailable
+from ra.journal.direct import control
 from ra.journal.wakeup import Bell, take_announcement
 from ra.journal.writer import AFTER_COMMIT, BEFORE_COMMIT, COMPANION, Hooks, Job, NoCompanion, Writer, is_lost, lost
 
@@ -265,22 +266,6 @@ class SqliteWriter(Writer):
 
     def _execute(self, statement: str) -> None:
         control(self._connection, statement)
-
-
-def control(connection: Connection, statement: str) -> None:
-    """Runs a statement of transaction control past SQLAlchemy, which would spend more on it than SQLite does.
-
-    Raises:
-        DatabaseError: as any other statement would.
-    """
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - the engine is SQLite's
-    try:
-        raw.execute(statement)
-    except sqlite3.OperationalError as error:
-        raise OperationalError(statement, None, error) from error
-    except sqlite3.DatabaseError as error:
-        raise DatabaseError(statement, None, error) from error
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from ra.errors import Reason, Refused, Unavailable
-from ra.journal import audit, outbox, statements
+from ra.journal import audit, direct, outbox, statements
 from ra.journal.moves import advance, advance_named, record_outcome
 from ra.journal.outbox import NewLetter
 from ra.journal.purge import wiped
@@ -41,7 +41,7 @@ def recall(connection: Connection, identity: RequestIdentity, now: datetime) -> 
     """
     parameters = _name_of(identity) | {"request_key": identity.request_key}
     answer = None
-    for row in connection.execute(statements.RECALL, parameters).mappings().all():
+    for row in direct.rows(connection, statements.RECALL, parameters):
         found = Transaction(**row)
         if _is_same_request(found, identity):
             answer = found if _answers(found, now) else answer
@@ -99,7 +99,7 @@ def authorise(connection: Connection, new: NewTransaction, now: datetime) -> Tra
     beside = {"request_key": new.identity.request_key, "is_open": True, "searched": new.subject}
     values = statements.columns_of(transaction) | beside
     for _ in range(_TRIES):
-        if connection.execute(statements.AUTHORISE, values).first() is not None:
+        if direct.rows(connection, statements.AUTHORISE, values):
             _spend(connection, new)
             _record_decision(connection, transaction)
             return transaction

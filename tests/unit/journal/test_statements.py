@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Connection, event
@@ -10,7 +11,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import ClauseElement
 
 from connectors.api import RevocationReason
-from ra.journal import claims, purge, refusals, settle, statements, statistics, transactions
+from ra.journal import claims, direct, purge, refusals, settle, statements, statistics, transactions
 from ra.journal.states import State
 from tests.fakes.enrolments import (
     MINUTE,
@@ -42,11 +43,14 @@ Operation = Callable[[Connection], object]
 
 
 class Counter:
-    """Counts the statements a connection executes, and remembers them."""
+    """Counts the statements a connection executes, by SQLAlchemy or past it, and remembers them."""
+
+    counting: ClassVar[list[Counter]] = []
 
     def __init__(self, connection: Connection) -> None:
         self.seen: list[tuple[str, object]] = []
         event.listen(connection, "before_cursor_execute", self._note)
+        self.counting.append(self)
 
     def _note(self, *details: object) -> None:
         self.seen.append((str(details[2]), details[3]))
@@ -55,6 +59,21 @@ class Counter:
         before = len(self.seen)
         operation()
         return len(self.seen) - before
+
+
+@pytest.fixture(autouse=True)
+def _counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    tell = direct._told
+
+    def noted(execute: Any, text: str, values: Any) -> Any:
+        given = tuple(values)
+        for each in Counter.counting:
+            each.seen.append((text, given))
+        return tell(execute, text, given)
+
+    monkeypatch.setattr(direct, "_told", noted)
+    yield
+    Counter.counting.clear()
 
 
 @pytest.mark.parametrize("name", sorted(STATEMENTS))
