@@ -137,7 +137,7 @@ class VaultCa(NoCapabilities):
         if not answer.is_success:
             return answers.refusal(answer, f"{self._services.name}: sign at {answer.url}", role)
         signed = answer.parse(answers.Signed).data
-        certificate = answers.certificates(signed.certificate)[0]
+        certificate = certificates.from_pem(signed.certificate)[0]
         chain = answers.chain(signed.issuing_ca, signed.ca_chain)
         return Issued(certificate=certificate, chain=chain, reference=signed.serial_number)
 
@@ -156,7 +156,7 @@ class VaultCa(NoCapabilities):
         ]
         for _, serial in sorted(candidates, reverse=True):
             stored = await self._stored(serial)
-            certificate = answers.certificates(stored.certificate)[0] if stored else b""
+            certificate = certificates.from_pem(stored.certificate)[0] if stored else b""
             if certificates.spki(certificate) == request.contents.spki:
                 return Issued(certificate=certificate, chain=await self.ca_chain(), reference=serial)
         return None
@@ -190,7 +190,7 @@ class VaultCa(NoCapabilities):
         stored = await self._stored(_colons(serial))
         if stored is None:
             return None
-        certificate = answers.certificates(stored.certificate)[0]
+        certificate = certificates.from_pem(stored.certificate)[0]
         moment = datetime.fromtimestamp(stored.revocation_time, UTC) if stored.revocation_time else None
         return CertificateState(certificate=certificate, revoked_at=moment)
 

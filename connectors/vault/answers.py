@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import Field, SecretStr, ValidationError
 
 from connectors.api import Misconfigured, ProtocolViolation, Rejected, Rejection
+from connectors.certificates import from_pem
 from connectors.transport import Answer, AnswerModel, Meaning, Meanings, pointing, shown
 
 
@@ -189,19 +191,6 @@ def refusal(answer: Answer, where: str, role_setting: str) -> Rejected:
     return Rejected(rejection=found, detail=text)
 
 
-def certificates(*pems: str) -> tuple[bytes, ...]:
-    """Certificates, DER, out of PEM texts that may hold several each.
-
-    Raises:
-        ProtocolViolation: a text holds none.
-    """
-    try:
-        found = [each for pem in pems for each in x509.load_pem_x509_certificates(pem.encode())]
-    except ValueError as error:
-        raise ProtocolViolation("a certificate of the answer cannot be read") from error
-    return tuple(each.public_bytes(Encoding.DER) for each in found)
-
-
 def crl(pem: str) -> bytes:
     """A CRL, DER.
 
@@ -214,7 +203,12 @@ def crl(pem: str) -> bytes:
         raise ProtocolViolation("the CRL of the answer cannot be read") from error
 
 
+@lru_cache(maxsize=16)
 def chain(issuer: str, ca_chain: tuple[str, ...]) -> tuple[bytes, ...]:
-    """The issuer first, DER, whether or not the chain begins with it."""
-    first, rest = certificates(issuer)[:1], certificates(*ca_chain)
+    """The issuer first, DER, whether or not the chain begins with it; it comes with every certificate, and is the same.
+
+    Raises:
+        ProtocolViolation: a text holds no certificate.
+    """
+    first, rest = from_pem(issuer)[:1], from_pem(*ca_chain)
     return rest if rest[:1] == first else (*first, *rest)

@@ -42,6 +42,10 @@ START_SECONDS = 60
 
 _TICK_SECONDS = 0.1
 
+_HUGE_PAGES = {"PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"}
+"""The heap of a worker by glibc, which asks for huge pages (2.35 and later); Python's own allocator does not."""
+_HUGE_PAGES_HERE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
 
 def command(
     config: ConfigPath = DEFAULT_CONFIG,
@@ -65,7 +69,7 @@ def command(
         bind("server.listen", server.listen) as public,
         bind("server.admin_listen", server.admin_listen) as admin,
     ):
-        _export({MULTIPROCESS_VARIABLE: metrics})
+        _export(memory() | {MULTIPROCESS_VARIABLE: metrics})
         url, admin_url = f"{server.public_url}/scep", f"{_scheme(server)}://{server.admin_listen}"
         value = {"url": url, "listen": str(server.listen), "admin_url": admin_url, "workers": server.workers}
         text = f"Devices enrol at {url} (listening on {server.listen}); operators look at {admin_url}/readyz"
@@ -116,6 +120,21 @@ class Supervisor(Multiprocess):
         super().terminate_all()
         for each in self.sockets:
             each.close()
+
+
+def memory() -> dict[str, str]:
+    """What has to be in a worker's environment when it starts, so that its heap lies in huge pages, where there are any.
+
+    An enrolment looks at much of the heap, and at each place once: with small pages a good part of its time goes by in
+    finding them. What the operator has set already stays.
+    """
+    given = process_environment()
+    try:
+        is_glibc = os.confstr("CS_GNU_LIBC_VERSION") is not None
+        has_some = "[never]" not in _HUGE_PAGES_HERE.read_text("ascii")
+    except (ValueError, OSError):  # another C library, another system
+        return {}
+    return {} if not (is_glibc and has_some) or _HUGE_PAGES.keys() & given.keys() else _HUGE_PAGES
 
 
 def open_as_many_files_as_allowed() -> None:

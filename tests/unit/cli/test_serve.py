@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from uvicorn.supervisors.multiprocess import SIGNALS, Process
 
+from ra.cli import serve
 from ra.cli.serve import (
     HEALTH_SECONDS,
     START_SECONDS,
     Ending,
     Supervisor,
     configure,
+    memory,
     open_as_many_files_as_allowed,
     uvicorn_config,
 )
@@ -72,6 +77,45 @@ def test_an_option_that_does_not_do_is_named_as_it_was_given() -> None:
         configure(EXAMPLES / "lan.toml", {"--listen": "8080"})
 
     assert str(caught.value).startswith("server.listen (from --listen): write host and port")
+
+
+@pytest.mark.usefixtures("environment_is_restored")
+def test_a_process_that_starts_as_a_worker_does_has_its_heap_in_huge_pages() -> None:
+    environment = memory()
+    if not environment:
+        pytest.skip("no huge pages here")
+    process_environment().update(environment)
+    fill = "kept = [object() for _ in range(1_000_000)]; print(open('/proc/self/smaps_rollup').read())"
+
+    shown = subprocess.run([sys.executable, "-c", fill], check=True, capture_output=True, text=True).stdout
+
+    [kib] = (int(line.split()[1]) for line in shown.splitlines() if line.startswith("AnonHugePages:"))
+    assert kib > 0
+
+
+@pytest.mark.usefixtures("environment_is_restored")
+@pytest.mark.parametrize(
+    ("enabled", "given", "expected"),
+    [
+        ("always [madvise] never", {}, True),
+        ("[always] madvise never", {}, True),
+        ("always madvise [never]", {}, False),
+        (None, {}, False),
+        ("always [madvise] never", {"PYTHONMALLOC": "debug"}, False),
+        ("always [madvise] never", {"GLIBC_TUNABLES": "glibc.malloc.check=3"}, False),
+    ],
+)
+def test_huge_pages_are_asked_for_where_there_are_some_and_nobody_has_set_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: str | None, given: dict[str, str], expected: bool
+) -> None:
+    if os.confstr("CS_GNU_LIBC_VERSION") is None:
+        pytest.skip("another C library")
+    if enabled is not None:
+        (tmp_path / "enabled").write_text(enabled, "ascii")
+    monkeypatch.setattr(serve, "_HUGE_PAGES_HERE", tmp_path / "enabled")
+    process_environment().update(given)
+
+    assert expected == ("GLIBC_TUNABLES" in memory())
 
 
 def test_what_a_proxy_claims_of_a_client_is_not_believed() -> None:
