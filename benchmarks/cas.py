@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -30,6 +31,7 @@ SLOTS = 16
 """So many signatures at once has the one that takes its time."""
 
 _READY_SECONDS, _PAUSE_SECONDS = 20.0, 0.05
+_PAUSES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ def available() -> dict[str, Start]:
     found: dict[str, Start] = {
         "Vault, simulated": partial(_vault, delay_seconds=0.0),
         f"Vault, simulated, of 50 to 150 ms, {SLOTS} at once": partial(_vault, delay_seconds=0.1),
+        f"Vault, simulated, of 200 to 600 ms, {SLOTS} at once": partial(_vault, delay_seconds=0.4),
     }
     if find("cfssl"):
         found["CFSSL"] = _cfssl
@@ -95,18 +98,23 @@ def _serve_vault(port: int, delay_seconds: float) -> None:
     vault = SimulatedVault(now=lambda: datetime.now(UTC), entropy=os.urandom)  # noqa: TID251 - a program of its own
     vault.tokens.credentials.role_id, vault.tokens.credentials.secret_id = ROLE_ID, SECRET_ID
 
-    chance = Random(1)  # noqa: S311 - nothing secret
-
-    slots = asyncio.Semaphore(SLOTS)
+    slots, pauses = asyncio.Semaphore(SLOTS), _pauses(delay_seconds)
 
     async def delayed(scope: Scope, receive: Receive, send: Send) -> None:
         """With a pause before each signature, as a CA has whose key is elsewhere; not with all at the same beat."""
         if delay_seconds and "/sign/" in scope["path"]:
             async with slots:
-                await asyncio.sleep(delay_seconds * chance.uniform(0.5, 1.5))
+                await asyncio.sleep(next(pauses))
         await vault.faults(scope, receive, send)
 
     uvicorn.run(delayed, port=port, ws="none", lifespan="off", log_config=None, access_log=False, loop="uvloop")
+
+
+def _pauses(mean_seconds: float) -> Iterator[float]:
+    """From half the mean to one and a half, all in turn and in no order: a few hundred have the same median every time."""
+    pauses = [mean_seconds * (0.5 + each / _PAUSES) for each in range(_PAUSES + 1)]
+    Random(1).shuffle(pauses)  # noqa: S311 - nothing secret
+    return cycle(pauses)
 
 
 def _wait(url: str) -> None:
