@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
+from collections.abc import Mapping
+from datetime import datetime
 
 import httpx
 
 from ra.bootstrap.examination import Finding, Verdict
+from ra.bootstrap.identities import shown_identities
 from ra.client.errors import ClientError, Unreachable
 from ra.client.http import Exchange
+from ra.errors import RaError
 from ra.settings.load import Configuration
 from ra.settings.model import Address
 
 TIMEOUT_SECONDS = 10.0
 _OURS = "SCEPStandard"
+_PUBLIC_URL = "server.public_url"
 
 
-def examine_reach(configuration: Configuration) -> list[Finding]:
+async def examine_reach(configuration: Configuration, now: datetime) -> list[Finding]:
     """Looks at both listeners; where somebody listens for devices already, asks at `public_url` as they would."""
     server = configuration.settings.server
     listeners = {"server.listen": server.listen, "server.admin_listen": server.admin_listen}
     findings = [_listener(setting, address) for setting, address in listeners.items()]
     is_served = _fault_of_binding(server.listen) == errno.EADDRINUSE
-    return [*findings, _public_url(server.public_url, is_served=is_served)]
+    if not is_served:
+        detail = f"{server.public_url} is not asked while nobody serves"
+        return [*findings, Finding(subject=_PUBLIC_URL, verdict=Verdict.OK, detail=detail)]
+    own = await _shown(configuration, now)
+    return [*findings, await asyncio.to_thread(_public_url, server.public_url, own)]
 
 
 def _listener(setting: str, address: Address) -> Finding:
@@ -53,19 +63,40 @@ def _fault_of_binding(address: Address) -> int:
     return 0
 
 
-def _public_url(url: str, *, is_served: bool) -> Finding:
-    subject = "server.public_url"
-    if not is_served:
-        return Finding(subject=subject, verdict=Verdict.OK, detail=f"{url} is not asked while nobody serves")
+async def _shown(configuration: Configuration, now: datetime) -> dict[str, bytes]:
+    """The certificate, DER, that each profile's GetCACert has to show; what cannot be read is a finding of its own."""
+    try:
+        identities = await shown_identities(configuration, now)
+    except RaError:
+        return {}
+    return {
+        profile: identities[endpoint.identities[0]].certificates[0]
+        for profile, endpoint in configuration.endpoints.items()
+        if endpoint.identities[0] in identities
+    }
+
+
+def _public_url(url: str, own: Mapping[str, bytes]) -> Finding:
+    strange = []
     try:
         with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as http:
-            capabilities = Exchange(f"{url}/api/v1/scep", http).get("GetCACaps")
+            capabilities = Exchange(f"{url}/api/v1/scep", http).get("GetCACaps").decode("ascii", "replace").split()
+            if _OURS in capabilities:
+                shown = {profile: Exchange(f"{url}/scep/{profile}", http).get("GetCACert") for profile in own}
+                strange = [profile for profile, body in shown.items() if own[profile] not in body]
     except ClientError as error:
         verdict = Verdict.UNREACHABLE if isinstance(error, Unreachable) else Verdict.FAILED
         advice = "devices are sent there: see whether DNS, proxy and TLS certificate lead from it to server.listen"
-        return Finding(subject=subject, verdict=verdict, detail=f"{url}: {error}", settings=(subject,), advice=advice)
-    if _OURS not in capabilities.decode("ascii", "replace").split():
+        return _wrong(verdict, f"{url}: {error}", advice)
+    if _OURS not in capabilities:
         advice = "it leads to another server: let the proxy hand /api/v1/scep and /scep on to server.listen"
-        detail = f"{url} answers, but not as this server does"
-        return Finding(subject=subject, verdict=Verdict.FAILED, detail=detail, settings=(subject,), advice=advice)
-    return Finding(subject=subject, verdict=Verdict.OK, detail=f"{url} answers as this server does")
+        return _wrong(Verdict.FAILED, f"{url} answers, but not as this server does", advice)
+    if strange:
+        detail = f"{url} shows another certificate than the identity's, for {', '.join(strange)}"
+        advice = "another scep-ra answers there, or `serve` has not been told of a new certificate (SIGHUP)"
+        return _wrong(Verdict.FAILED, detail, advice)
+    return Finding(subject=_PUBLIC_URL, verdict=Verdict.OK, detail=f"{url} answers as this server does")
+
+
+def _wrong(verdict: Verdict, detail: str, advice: str) -> Finding:
+    return Finding(subject=_PUBLIC_URL, verdict=verdict, detail=detail, settings=(_PUBLIC_URL,), advice=advice)

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from ra.bootstrap.clock import SystemClock
 from ra.bootstrap.examination import Finding, Verdict, examine_all, worst
 from ra.bootstrap.reach import examine_reach
 from ra.cli.output import DEFAULT_CONFIG, FAILED, NOT_CONFIGURED, UNREACHABLE, AsJson, ConfigPath, printable, show
@@ -19,9 +20,13 @@ EXIT_CODES = {Verdict.MISCONFIGURED: NOT_CONFIGURED, Verdict.UNREACHABLE: UNREAC
 def command(config: ConfigPath = DEFAULT_CONFIG, *, as_json: AsJson = False) -> None:
     """Ask database, CAs and validators, look at identities and listeners; say what is wrong and what to do."""
     configuration = load(config)
-    findings = [*asyncio.run(examine_all(configuration)), *examine_reach(configuration)]
+    findings = asyncio.run(_examine(configuration))
     show(as_value(configuration, findings), as_text(findings), as_json=as_json)
     raise typer.Exit(EXIT_CODES.get(worst(findings), 0))
+
+
+async def _examine(configuration: Configuration) -> list[Finding]:
+    return [*await examine_all(configuration), *await examine_reach(configuration, SystemClock().now())]
 
 
 def as_value(configuration: Configuration, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -393,6 +393,23 @@ def test_while_it_is_served_the_public_url_is_asked(directory: Path, ports: tupl
     assert ["server.public_url"] == elsewhere["server.public_url"]["settings"]
 
 
+def test_another_ra_at_the_public_url_is_told(
+    made: Path, directory: Path, ports: tuple[int, int], tmp_path: Path, capsys: Any
+) -> None:
+    bench = Bench(Path(shutil.copytree(made, tmp_path / "other")), capsys)
+    url = f"http://127.0.0.1:{ports[0]}"
+    edit(bench.directory / "ra.toml", "public_url", json.dumps(url))
+    edit(bench.directory / "ra.toml", "listen", json.dumps(url.removeprefix("http://")))
+    with serving(directory, ports):
+        code, findings = bench.doctor()
+
+    assert 1 == code
+    assert (
+        f"{url} shows another certificate than the identity's, for default" == findings["server.public_url"]["detail"]
+    )
+    assert "another scep-ra answers there" in findings["server.public_url"]["advice"]
+
+
 def test_another_server_at_the_public_url_is_told(bench: Bench) -> None:
     async def page(scope: Any, receive: Any, send: Any) -> None:
         await HTMLResponse("<h1>It works!</h1>")(scope, receive, send)
