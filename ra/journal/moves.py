@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Update
+from sqlalchemy import BigInteger, Connection, Update, bindparam, func, select
 
 from ra.journal import audit, direct, statements
 from ra.journal.certificates import stands_elsewhere
 from ra.journal.records import Transaction
 from ra.journal.states import HELD, OPEN, IllegalTransition, LostRace, NotItsOwn, State, check_path
 from ra.journal.texts import fitted
+
+_TAKE_TURN = select(func.pg_advisory_xact_lock(bindparam("of", type_=BigInteger)))
 
 
 def advance(
@@ -53,6 +56,7 @@ def advance_with_certificate(
     _check(transaction, before, path)
     changes = _changes(path[-1], now, columns)
     fence = {"of_due": transaction.due_at, "of_serial": changes["serial"]}
+    _take_turn(connection, transaction.connector, changes["serial"])
     try:
         return _move(connection, statements.MOVE_WITH_CERTIFICATE, transaction, changes, fence)
     except LostRace:
@@ -110,6 +114,13 @@ def record_outcome(connection: Connection, transaction: Transaction, now: dateti
         "latency_seconds": (now - transaction.created_at).total_seconds(),
     }
     audit.record(connection, now, event | particulars)
+
+
+def _take_turn(connection: Connection, connector: str, serial: str) -> None:
+    """Until the commit, nobody else takes that certificate: on PostgreSQL two could, that do not see each other's."""
+    if connection.dialect.name == "postgresql":
+        name = hashlib.sha256(f"{connector} {serial}".encode()).digest()
+        connection.execute(_TAKE_TURN, {"of": int.from_bytes(name[:8], signed=True)})
 
 
 def _check(transaction: Transaction, before: frozenset[State], path: tuple[State, ...]) -> None:

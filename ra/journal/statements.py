@@ -136,9 +136,7 @@ MOVE_WITH_CERTIFICATE = MOVE.where(
         _other.c.id != transactions.c.id,
     )
 )
-"""The same, as long as no other transaction of that connector has the certificate of that serial number.
-
-On PostgreSQL two that take one in the same moment do not see each other."""
+"""The same, as long as no other transaction of that connector has the certificate of that serial number."""
 MOVE_UNDUE = update(transactions).where(
     _IN_STATE, transactions.c.delivered_at.is_not_distinct_from(bindparam("of_delivered"))
 )

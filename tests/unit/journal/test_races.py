@@ -18,7 +18,7 @@ from ra.journal.claims import claim_authorised, take_lease
 from ra.journal.purge import Retention, purge
 from ra.journal.records import Transaction
 from ra.journal.settle import issue, settle_rejected
-from ra.journal.states import LostRace, State
+from ra.journal.states import LostRace, NotItsOwn, State
 from ra.journal.transactions import approve, authorise, deny, recall
 from tests.fakes.enrolments import (
     DAY,
@@ -182,6 +182,21 @@ def test_what_another_has_written_since_an_old_row_was_looked_at_is_the_answer_a
 
     assert [faster.id] == [each.id for each in written]
     assert faster.id == mine.id
+
+
+def test_of_two_that_take_one_certificate_in_the_same_moment_one_gets_it(first: Connection, second: Second) -> None:
+    found = a_certificate()
+    one, another = submitting(first), submitting(first)
+    first.commit()
+
+    issue(first, one, found, NOW, delivered=True, undelivered_until=None)
+    other = second.begin_and_wait_for_the_first(
+        lambda c: issue(c, another, found, NOW, delivered=True, undelivered_until=None)
+    )
+    first.commit()
+
+    with pytest.raises(NotItsOwn):
+        other.result(10)
 
 
 def test_a_secret_that_is_being_withdrawn_lets_nothing_in(first: Connection, second: Second) -> None:

@@ -76,6 +76,11 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     Counter.counting.clear()
 
 
+def turns(connection: Connection) -> int:
+    """PostgreSQL has to be asked for one, where SQLite has one writer."""
+    return int(connection.dialect.name == "postgresql")
+
+
 @pytest.mark.parametrize("name", sorted(STATEMENTS))
 def test_every_statement_is_one_that_both_databases_understand(name: str) -> None:
     own = name.rsplit(".", 1)[-1]
@@ -106,7 +111,7 @@ def test_a_new_request_costs_one_statement_to_recall_three_to_authorise_by_a_sec
         lambda: settle.issue(connection, transaction, certificate, NOW, delivered=True, undelivered_until=None)
     )
 
-    assert (1, 3, 1) == (recalled, authorised, issued)
+    assert (1, 3, 1 + turns(connection)) == (recalled, authorised, issued)
 
 
 def test_a_request_with_no_one_time_secret_is_authorised_by_one_statement(connection: Connection) -> None:
@@ -125,7 +130,7 @@ def test_all_letters_of_an_outcome_cost_one_statement(connection: Connection) ->
         )
     )
 
-    assert 1 + 1 == issued
+    assert 1 + 1 + turns(connection) == issued
 
 
 def test_polling_and_every_other_outcome_cost_at_most_two_statements(connection: Connection) -> None:
