@@ -209,7 +209,7 @@ class Transport:
         )
 
     async def _exchange(self, call: Call, url: str, wire: Wire, progress: _Progress) -> Answer:
-        """An answer; of one that is no success, as much of the body as may be read.
+        """An answer that came whole; of one that is no success, as much of the body as may be read.
 
         Raises:
             ProtocolViolation: a success is longer than that, or the body is compressed.
@@ -235,9 +235,9 @@ class Transport:
             retry_after_seconds=_retry_after(response.headers.get("retry-after"), self._services.now()),
         )
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise ProtocolViolation(f"{self._services.name}: {url} answered compressed, which was not asked for")
+            raise ProtocolViolation(f"{self._where(call, url)} answered compressed, which was not asked for")
         if answer.is_success and len(answer.body) > most:
-            raise ProtocolViolation(f"{self._services.name}: {url} answered with more than max_response_bytes = {most}")
+            raise ProtocolViolation(f"{self._where(call, url)} answered with more than max_response_bytes = {most}")
         return answer
 
     def _redirected(self, call: Call, answer: Answer, wire: Wire) -> str:

@@ -117,8 +117,8 @@ def to_wire(call: Call) -> Wire:
 
     headers = {"Accept-Encoding": "identity", **plain(call.headers)}
     for name, value in headers.items():
-        if not (value.isascii() and value.isprintable()):
-            raise Misconfigured(f"the header {name} cannot have such a value: look for line breaks and umlauts in it")
+        if not (name.isascii() and value.isascii() and value.isprintable()):
+            raise Misconfigured(f"the header {name} cannot have such a name or value: look for line breaks and umlauts")
     content = call.content
     if call.json is not None:
         content = json.dumps(call.json, default=reveal).encode()

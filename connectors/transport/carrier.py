@@ -70,7 +70,7 @@ class Carrier(Protocol):
         """
 
     async def aclose(self) -> None:
-        """Closes what connections are open; twice does no harm."""
+        """Closes what connections are open, and opens no other; twice does no harm."""
 
 
 class AiohttpCarrier:
@@ -103,8 +103,11 @@ class AiohttpCarrier:
         self._keep_seconds = keep_seconds
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
 
     async def carry(self, request: Outgoing) -> Incoming:
+        if self._is_closed:
+            raise httpx.ConnectError("the connections to it have been closed")
         self._session = self._session or self._open()
         # Of a request by https the proxy gets the opening of the tunnel, of another the request itself.
         is_tunnelled = request.url.startswith("https:")
@@ -128,6 +131,7 @@ class AiohttpCarrier:
         return Incoming(status=response.status, headers=_headers(response), body=body)
 
     async def aclose(self) -> None:
+        self._is_closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -162,9 +166,17 @@ async def _read(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
 def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
     found: dict[str, str] = {}
     for raw_name, raw_value in response.raw_headers:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        name, value = raw_name.decode("latin-1").lower(), _text(raw_value)
         found[name] = f"{found[name]}, {value}" if name in found else value
     return found
+
+
+def _text(value: bytes) -> str:
+    """As servers write what is not ASCII: a secret that one repeats has to be known again."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 class _Request(aiohttp.ClientRequest):

@@ -13,7 +13,7 @@ import httpx
 
 from ra.bootstrap.examination import Finding, Verdict
 from ra.bootstrap.identities import shown_identities
-from ra.client.errors import ClientError, Unreachable
+from ra.client.errors import ClientError, HttpRefused, Unreachable
 from ra.client.http import Exchange
 from ra.errors import RaError
 from ra.settings.load import Configuration
@@ -82,8 +82,7 @@ def _public_url(url: str, own: Mapping[str, bytes]) -> Finding:
         with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as http:
             capabilities = Exchange(f"{url}/api/v1/scep", http).get("GetCACaps").decode("ascii", "replace").split()
             if _OURS in capabilities:
-                shown = {profile: Exchange(f"{url}/scep/{profile}", http).get("GetCACert") for profile in own}
-                strange = [profile for profile, body in shown.items() if own[profile] not in body]
+                strange = [profile for profile in own if own[profile] not in _shows(f"{url}/scep/{profile}", http)]
     except ClientError as error:
         verdict = Verdict.UNREACHABLE if isinstance(error, Unreachable) else Verdict.FAILED
         advice = "devices are sent there: see whether DNS, proxy and TLS certificate lead from it to server.listen"
@@ -92,10 +91,18 @@ def _public_url(url: str, own: Mapping[str, bytes]) -> Finding:
         advice = "it leads to another server: let the proxy hand /api/v1/scep and /scep on to server.listen"
         return _wrong(Verdict.FAILED, f"{url} answers, but not as this server does", advice)
     if strange:
-        detail = f"{url} shows another certificate than the identity's, for {', '.join(strange)}"
-        advice = "another scep-ra answers there, or `serve` has not been told of a new certificate (SIGHUP)"
+        detail = f"{url} does not show the identity's certificate, for {', '.join(strange)}"
+        advice = "another scep-ra answers there, or `serve` has not been told of a new certificate or profile (SIGHUP)"
         return _wrong(Verdict.FAILED, detail, advice)
     return Finding(subject=_PUBLIC_URL, verdict=Verdict.OK, detail=f"{url} answers as this server does")
+
+
+def _shows(url: str, http: httpx.Client) -> bytes:
+    """What GetCACert shows there; nothing where it knows no such profile."""
+    try:
+        return Exchange(url, http).get("GetCACert")
+    except HttpRefused:
+        return b""
 
 
 def _wrong(verdict: Verdict, detail: str, advice: str) -> Finding:

@@ -43,7 +43,9 @@ START_SECONDS = 60
 _TICK_SECONDS = 0.1
 
 _HUGE_PAGES = {"PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"}
-"""The heap of a worker by glibc, which asks for huge pages (2.35 and later); Python's own allocator does not."""
+"""The heap of a worker by glibc, which asks for huge pages where Python's own allocator does not."""
+_GLIBC = (2, 35)
+"""Its first version that does."""
 _HUGE_PAGES_HERE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -130,11 +132,11 @@ def memory() -> dict[str, str]:
     """
     given = process_environment()
     try:
-        is_glibc = os.confstr("CS_GNU_LIBC_VERSION") is not None
+        glibc = tuple(map(int, (os.confstr("CS_GNU_LIBC_VERSION") or "").split()[-1].split(".")))
         has_some = "[never]" not in _HUGE_PAGES_HERE.read_text("ascii")
-    except (ValueError, OSError):  # another C library, another system
+    except (IndexError, ValueError, OSError):  # another C library, another system
         return {}
-    return {} if not (is_glibc and has_some) or _HUGE_PAGES.keys() & given.keys() else _HUGE_PAGES
+    return {} if glibc < _GLIBC or not has_some or _HUGE_PAGES.keys() & given.keys() else _HUGE_PAGES
 
 
 def open_as_many_files_as_allowed() -> None:

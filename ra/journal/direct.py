@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Dialect, Insert, Select, Update
 from sqlalchemy.exc import DBAPIError
@@ -18,6 +18,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 Statement = Select[Any] | Insert | Update
 _Processor = Callable[[Any], Any]
+T = TypeVar("T")
 
 
 def rows(connection: Connection, statement: Statement, values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -30,8 +31,9 @@ def rows(connection: Connection, statement: Statement, values: Mapping[str, Any]
     if driver is None:
         return [dict(each) for each in connection.execute(statement, values).mappings()]
     prepared = _prepared(statement, connection.dialect, tuple(values))
-    found = _told(driver.execute, prepared.text, prepared.bound(values))
-    return [prepared.read(each) for each in found.fetchall()]
+    # Rows are read, and may turn out to be unreadable, after the first one has been found.
+    found = _told(lambda text, bound: driver.execute(text, bound).fetchall(), prepared.text, prepared.bound(values))
+    return [prepared.read(each) for each in found]
 
 
 def changed(connection: Connection, statement: Update, values: Mapping[str, Any]) -> int:
@@ -125,9 +127,9 @@ def _driver_of(connection: Connection) -> sqlite3.Connection | None:
     return driver if isinstance(driver, sqlite3.Connection) else None
 
 
-def _told(execute: Callable[[str, Any], sqlite3.Cursor], text: str, values: Any) -> sqlite3.Cursor:
-    """Its errors are told as SQLAlchemy tells them."""
+def _told(run: Callable[[str, Any], T], text: str, values: Any) -> T:
+    """What comes of running it; the driver's errors are told as SQLAlchemy tells them."""
     try:
-        return execute(text, values)
+        return run(text, values)
     except sqlite3.Error as error:
         raise DBAPIError.instance(text, None, error, sqlite3.Error, hide_parameters=True) from error

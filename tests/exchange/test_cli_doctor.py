@@ -402,11 +402,12 @@ def test_another_ra_at_the_public_url_is_told(
     edit(bench.directory / "ra.toml", "listen", json.dumps(url.removeprefix("http://")))
     with serving(directory, ports):
         code, findings = bench.doctor()
+        rename(bench.directory / "ra.toml", "[profiles.default", "[profiles.another")
+        _, unknown = bench.doctor()
 
     assert 1 == code
-    assert (
-        f"{url} shows another certificate than the identity's, for default" == findings["server.public_url"]["detail"]
-    )
+    assert f"{url} does not show the identity's certificate, for another" == unknown["server.public_url"]["detail"]
+    assert f"{url} does not show the identity's certificate, for default" == findings["server.public_url"]["detail"]
     assert "another scep-ra answers there" in findings["server.public_url"]["advice"]
 
 
@@ -421,6 +422,10 @@ def test_another_server_at_the_public_url_is_told(bench: Bench) -> None:
 
     assert 1 == code
     assert "not as this server does" in findings["server.public_url"]["detail"]
+
+
+def rename(path: Path, before: str, after: str) -> None:
+    path.write_text(path.read_text("utf-8").replace(before, after), "utf-8")
 
 
 def edit(path: Path, key: str, value: str) -> None:

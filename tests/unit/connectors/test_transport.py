@@ -135,6 +135,39 @@ def test_what_is_said_of_an_answer_that_is_none_has_no_secret_in_it(answer: byte
     assert str(fault).isprintable()
 
 
+def test_a_secret_that_is_not_ascii_is_known_again_in_a_header() -> None:
+    call = Call(operation="token", effect=Effect.ONCE, method="POST", url="/t", form={"p": Secret("geheimß")})
+    answer = "HTTP/1.1 302 Found\r\nLocation: /x?p=geheimß\r\nContent-Length: 0\r\n\r\n".encode()
+
+    fault, _ = answered(call, answer)
+
+    assert "(Location: /x?p=***)" in str(fault)
+
+
+def test_a_redirect_may_be_written_in_utf_8() -> None:
+    led = "HTTP/1.1 307 Temporary Redirect\r\nLocation: /geräte\r\nContent-Length: 0\r\n\r\n".encode()
+
+    with raw_server([led, http(200, "{}")]) as server:
+        ask(LED, server.url)
+
+    assert server.received[1].startswith(b"POST /ger%C3%A4te HTTP/1.1\r\n")
+
+
+def test_what_is_closed_sends_nothing_more() -> None:
+    with raw_server([http(200, "{}")]) as server:
+
+        async def asked() -> None:
+            transport = Transport(TransportOptions(url=server.url), Watched().services())
+            await transport.aclose()
+            await transport.call(ISSUE)
+
+        with pytest.raises(BackendUnavailable, match="closed") as caught:
+            asyncio.run(asked())
+
+    assert not caught.value.maybe_issued
+    assert [] == server.received
+
+
 def test_no_cookie_is_kept() -> None:
     with raw_server([http(200, "{}", headers={"Set-Cookie": "a=b\x7fc"}), http(200, "{}")]) as server:
         twice_on_one_transport(server.url, lambda: None)
@@ -172,6 +205,13 @@ def test_every_call_is_measured_and_what_must_not_come_twice_is_watched() -> Non
 
     assert [("sign", "200"), ("chain", "200"), ("sign", "Misconfigured")] == watched.observed
     assert ["connector:before-send", "connector:after-answer"] * 2 == watched.reached
+
+
+def test_a_header_whose_name_cannot_be_one_is_not_sent() -> None:
+    fault, server = answered(replace(ISSUE, headers={"X-Tökén": "a"}), http(200, "{}"))
+
+    assert isinstance(fault, Misconfigured)
+    assert [] == server.received
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Other: b", "a\x00b", "tök€n"])

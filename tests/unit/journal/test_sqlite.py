@@ -12,10 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from ra.errors import Misconfigured, Unavailable
+from ra.journal import transactions
+from ra.journal.chain import Chain
 from ra.journal.database import Journal
 from ra.journal.sqlite import SqliteBackend
+from tests.fakes.enrolments import NOW, a_transaction
 from tests.fakes.notes import Notebook, note, opened, run, words
 
 MIB = 1 << 20
@@ -43,6 +47,26 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
         Journal.create("sqlite:///ra.db", directory=tmp_path)
     with pytest.raises(Misconfigured, match=r"ra\.db cannot be opened: file is not a database"):
         run(Journal.open("sqlite:///ra.db", directory=tmp_path))  # type: ignore[arg-type]  # it raises
+
+
+def test_a_row_that_cannot_be_read_is_the_databases_fault(url: str) -> None:
+    new = a_transaction()
+
+    def recalled(connection: Connection) -> None:
+        transactions.recall(connection, new.identity, NOW)
+
+    async def body() -> None:
+        async with opened(url, companion=Chain()) as journal:
+            await journal.write(lambda c: transactions.authorise(c, new, NOW))
+            with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other:
+                other.execute("UPDATE transactions SET subject = CAST(x'ff' AS TEXT)")
+                other.commit()
+            with pytest.raises(Unavailable):
+                await journal.read(recalled)
+            with pytest.raises(Unavailable):
+                await journal.write(recalled)
+
+    run(body())
 
 
 # ---------------------------------------------------------------------------------------------- write

@@ -65,11 +65,11 @@ class Counter:
 def _counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     tell = direct._told
 
-    def noted(execute: Any, text: str, values: Any) -> Any:
+    def noted(run: Any, text: str, values: Any) -> Any:
         given = tuple(values)
         for each in Counter.counting:
             each.seen.append((text, given))
-        return tell(execute, text, given)
+        return tell(run, text, given)
 
     monkeypatch.setattr(direct, "_told", noted)
     yield
