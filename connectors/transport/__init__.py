@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -61,9 +60,6 @@ _TEMPORARY_REDIRECT = 307
 _LONGEST_WAIT_SECONDS = 86400
 _PAUSE_SECONDS = 0.1
 """Before the second attempt at most; before each further one, twice as long."""
-
-_FAULTS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError, OSError)
-"""A TLS alert that comes after the handshake passes through as it is."""
 
 
 @dataclass(slots=True)
@@ -225,7 +221,7 @@ class Transport:
         )
         try:
             response = await self._carrier.carry(request)
-        except _FAULTS as error:
+        except httpx.TransportError as error:
             raise self._fault(call, url, error, progress, wire) from error
         answer = Answer(
             status=response.status,

@@ -120,7 +120,7 @@ def fault_of(fault: Exception, where: str, *, maybe_issued: bool, fit: Callable[
             return BackendUnavailable(
                 f"{where}: the proxy cannot be used: {reason}", maybe_issued=False, settings=("proxy", "url")
             )
-        case httpx.UnsupportedProtocol() | httpx.LocalProtocolError() | httpx.InvalidURL():
+        case httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
             return Misconfigured(f"{where}: {reason}", settings=("url",))
         case TimeoutError() | httpx.TimeoutException():
             reason = "no answer in time"
@@ -152,7 +152,7 @@ def _is_about_our_certificate(error: ssl.SSLError) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what caused it, outermost first; httpcore raises `from None` and leaves the cause as context."""
+    """The error, and what caused it, outermost first; some raise `from None` and leave the cause as context."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLWantReadError):
         yield cause

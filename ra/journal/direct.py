@@ -1,7 +1,7 @@
 """Statements of every enrolment, and transaction control: on SQLite they are run by its driver, past SQLAlchemy.
 
-SQLAlchemy compiles them, and says how each type is written and read; what it spends on a statement besides is several
-times what SQLite takes for it. PostgreSQL is spoken to by SQLAlchemy alone.
+SQLAlchemy compiles them, and says how each type is written and read; what it spends on a statement besides is about what
+SQLite takes for it. PostgreSQL is spoken to by SQLAlchemy alone.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ _REASONS: Mapping[Reason, Meaning] = {
     ),
     Reason.ALGORITHM_NOT_ALLOWED: Meaning(
         "The message uses an algorithm that the profile does not let in; the detail names it.",
-        "Set the device to AES and SHA-256; where it cannot, name the word of the detail in the profile's `legacy`.",
+        "Set the device to AES and SHA-256; where it cannot, name the word of the detail in the profile's `legacy`. "
+        "It may need more words than this one: docs/operations.md has a `preset` for some clients.",
     ),
     Reason.SIGNER_CANNOT_RECEIVE: Meaning(
         "The message is signed by a key to which no reply can be sealed.",
@@ -44,8 +45,8 @@ _REASONS: Mapping[Reason, Meaning] = {
     ),
     Reason.CHALLENGE_REFUSED: Meaning(
         "The challenge was not accepted: the detail says by whom, and why.",
-        "Where the detail says what to do, do that. Give the device a new challenge where it was missing, unknown, expired "
-        "or spent. Where the names differ, have the management ask for those that the challenge is for. Where a list or a "
+        "Where the detail says what to do, do that. Give the device a new challenge where it was wrong, missing, expired "
+        "or spent. Where the detail names a day from which on it can renew, let it wait until then. Where the names differ, have the management ask for those that the challenge is for. Where a list or a "
         "directory does not know the device, or thinks badly of it, mend that there: no new challenge helps. Where another "
         "key has used it, find out who else has got hold of it.",
     ),
